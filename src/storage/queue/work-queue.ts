@@ -1,0 +1,51 @@
+/**
+ * Port: named queues of small jobs, delivered at least once. Jobs carry references, never rows
+ * (design 3); any job may be lost, doubled, late or out of order, and handlers must not care.
+ * Adapters: bullmq-work-queue.ts, embedded-work-queue.ts; contract suite in
+ * test/contract/work-queue.contract.ts.
+ */
+
+/** What a job may hold: a flat record of references. */
+export type JobData = Readonly<Record<string, string | number | boolean>>;
+
+export interface Job {
+  /** The same on every retry of the same work; characters [A-Za-z0-9_.-], not all digits. */
+  readonly id: string;
+  readonly data: JobData;
+}
+
+export interface QueueCounts {
+  readonly name: string;
+  readonly waiting: number;
+  readonly active: number;
+  readonly delayed: number;
+  readonly completed: number;
+  readonly failed: number;
+}
+
+export interface Consumer {
+  /** Stops taking jobs and waits for those that run. */
+  close(): Promise<void>;
+}
+
+export interface WorkQueue {
+  readonly description: string;
+  /** @throws PipelineError unavailable | invalid */
+  check(): Promise<readonly string[]>;
+
+  /** Adds a job unless one with that id waits or runs. @throws PipelineError unavailable */
+  add(queue: string, job: Job): Promise<void>;
+
+  /**
+   * Hands jobs to `handler`, `concurrency` at a time (default 1). A handler that throws gets the job
+   * again later, with backoff, without end. The adapter rebuilds itself when it falls silent.
+   */
+  consume(
+    queue: string,
+    handler: (job: Job) => Promise<void>,
+    options?: { readonly concurrency?: number },
+  ): Promise<Consumer>;
+
+  counts(queue: string): Promise<QueueCounts>;
+  close(): Promise<void>;
+}
