@@ -1,0 +1,131 @@
+/**
+ * Heavy work off the event loop: a worker thread that answers calls one after another. A blocked
+ * event loop would lose queue locks and heartbeats (faults.md, BullMQ).
+ *
+ * Invariants:
+ * - T1 Calls are carried out in the order in which they were made, one at a time.
+ * - T2 When the thread dies, every open call rejects with `internal`; the owner restarts.
+ */
+import { parentPort, Worker } from 'node:worker_threads';
+import { type ErrorCode, type ErrorKind, PipelineError, asPipelineError } from '../../errors.ts';
+
+/** Methods that a thread offers. Arguments and results must be structured-cloneable. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the argument types are checked by ThreadApi users
+export type ThreadApi = Record<string, (argument: any) => unknown>;
+
+type Argument<Method> = Method extends (argument: infer A) => unknown ? A : never;
+type Unwrapped<Value> = Value extends Transferring<infer Inner> ? Inner : Value;
+type Result<Method> = Method extends (argument: never) => infer R ? Unwrapped<Awaited<R>> : never;
+
+interface Call {
+  readonly id: number;
+  readonly method: string;
+  readonly argument: unknown;
+}
+
+interface SerializedError {
+  readonly kind: ErrorKind;
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly context: PipelineError['context'];
+  readonly stack: string | undefined;
+}
+
+type Reply =
+  | { readonly id: number; readonly result: unknown }
+  | { readonly id: number; readonly error: SerializedError };
+
+/** The owner's side. */
+export class ComputeThread<Api extends ThreadApi> {
+  readonly #worker: Worker;
+  readonly #open = new Map<
+    number,
+    { readonly resolve: (value: unknown) => void; readonly reject: (error: PipelineError) => void }
+  >();
+  #idNext = 0;
+  #dead: PipelineError | undefined;
+
+  /**
+   * @param module URL of a module that calls `serveCalls`
+   * @param workerData handed to the module, structured-cloneable
+   */
+  constructor(module: URL, workerData: unknown) {
+    this.#worker = new Worker(module, { workerData });
+    this.#worker.on('message', (reply: Reply) => {
+      const call = this.#open.get(reply.id);
+      this.#open.delete(reply.id);
+      if ('error' in reply) {
+        const { kind, code, message, context, stack } = reply.error;
+        const error = new PipelineError(kind, code, message, { context });
+        if (stack) error.stack = stack;
+        call?.reject(error);
+      } else {
+        call?.resolve(reply.result);
+      }
+    });
+    this.#worker.on('error', (cause) => this.#die('compute thread crashed', cause));
+    this.#worker.on('exit', () => this.#die('compute thread ended', undefined));
+  }
+
+  /**
+   * Calls a method in the thread.
+   * @param transfer buffers to move instead of copying; they are detached here
+   * @throws PipelineError whatever the method threw; internal when the thread died
+   */
+  call<Name extends keyof Api & string>(
+    method: Name,
+    argument: Argument<Api[Name]>,
+    transfer: readonly ArrayBuffer[] = [],
+  ): Promise<Result<Api[Name]>> {
+    if (this.#dead) return Promise.reject(this.#dead);
+    const id = this.#idNext++;
+    return new Promise((resolve, reject) => {
+      this.#open.set(id, { resolve: resolve as (value: unknown) => void, reject });
+      this.#worker.postMessage({ id, method, argument } satisfies Call, [...transfer]);
+    });
+  }
+
+  /** Ends the thread now; open calls reject. */
+  async terminate(): Promise<void> {
+    await this.#worker.terminate();
+  }
+
+  #die(message: string, cause: unknown): void {
+    this.#dead ??= new PipelineError('internal', 'TM_INTERNAL', message, { cause });
+    for (const { reject } of this.#open.values()) reject(this.#dead);
+    this.#open.clear();
+  }
+}
+
+/** A result whose buffers are moved to the owner instead of copied. */
+export class Transferring<Value> {
+  readonly value: Value;
+  readonly transfer: readonly ArrayBuffer[];
+
+  constructor(value: Value, transfer: readonly ArrayBuffer[]) {
+    this.value = value;
+    this.transfer = transfer;
+  }
+}
+
+/** The thread's side: answers calls with the methods of `api`, one at a time, in order. */
+export function serveCalls(api: ThreadApi): void {
+  const port = parentPort;
+  if (!port) throw new PipelineError('internal', 'TM_INTERNAL', 'serveCalls runs in threads only');
+  let tail: Promise<void> = Promise.resolve();
+  port.on('message', ({ id, method, argument }: Call) => {
+    tail = tail.then(async () => {
+      try {
+        const result = await api[method]!(argument);
+        if (result instanceof Transferring) {
+          port.postMessage({ id, result: result.value } satisfies Reply, [...result.transfer]);
+        } else {
+          port.postMessage({ id, result } satisfies Reply);
+        }
+      } catch (thrown) {
+        const { kind, code, message, context, stack } = asPipelineError(thrown);
+        port.postMessage({ id, error: { kind, code, message, context, stack } } satisfies Reply);
+      }
+    });
+  });
+}
