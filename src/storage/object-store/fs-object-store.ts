@@ -437,7 +437,6 @@ function translate(error: unknown, name: string): PipelineError {
         options,
       );
     case 'EACCES':
-    case 'EPERM':
     case 'EROFS':
       return new PipelineError(
         'invalid',
@@ -445,13 +444,15 @@ function translate(error: unknown, name: string): PipelineError {
         'the file system refuses access; check owner, mode and mount options of the lake',
         options,
       );
+    // EPERM is how Linux says that a file system (vfat, many FUSE mounts) has no hard links.
+    case 'EPERM':
     case 'ENOTSUP':
     case 'EOPNOTSUPP':
     case 'EXDEV':
       return new PipelineError(
         'invalid',
         'TM_STORE_DENIED',
-        'the file system has no hard links, which atomic commits need; use a POSIX one or S3',
+        'the file system does not permit this; atomic commits need hard links: use a POSIX one or S3',
         options,
       );
     case 'EEXIST':
