@@ -89,6 +89,12 @@ export function spawn<State, Message, Effect>(
   return new RunningActor(definition, options);
 }
 
+/** `incarnation` is set on an actor's messages to itself, which end with the incarnation (A1). */
+interface Envelope<Message> {
+  readonly message: Message;
+  readonly incarnation: number | undefined;
+}
+
 class RunningActor<State, Message, Effect> implements ActorRef<State, Message> {
   readonly name: string;
   readonly stopped: Promise<StopReason>;
@@ -96,7 +102,7 @@ class RunningActor<State, Message, Effect> implements ActorRef<State, Message> {
   readonly #definition: ActorDefinition<State, Message, Effect>;
   readonly #options: ActorOptions;
   readonly #logger: Logger;
-  readonly #mailbox: Mailbox<Message>;
+  readonly #mailbox: Mailbox<Envelope<Message>>;
   #settle: (reason: StopReason) => void = () => {};
   #state: State;
   #incarnation = 0;
@@ -123,11 +129,11 @@ class RunningActor<State, Message, Effect> implements ActorRef<State, Message> {
   }
 
   tell(message: Message): void {
-    if (this.#mailbox.push(message)) this.#schedule();
+    this.#push({ message, incarnation: undefined });
   }
 
   async offer(message: Message): Promise<boolean> {
-    const accepted = await this.#mailbox.offer(message);
+    const accepted = await this.#mailbox.offer({ message, incarnation: undefined });
     if (accepted) this.#schedule();
     return accepted;
   }
@@ -148,6 +154,10 @@ class RunningActor<State, Message, Effect> implements ActorRef<State, Message> {
     return state;
   }
 
+  #push(envelope: Envelope<Message>): void {
+    if (this.#mailbox.push(envelope)) this.#schedule();
+  }
+
   #schedule(): void {
     if (this.#scheduled || this.#phase !== 'live') return;
     this.#scheduled = true;
@@ -159,10 +169,11 @@ class RunningActor<State, Message, Effect> implements ActorRef<State, Message> {
 
   #drain(): void {
     while (this.#phase === 'live') {
-      const message = this.#mailbox.take();
-      if (message === undefined) return;
+      const envelope = this.#mailbox.take();
+      if (envelope === undefined) return;
+      if ((envelope.incarnation ?? this.#incarnation) !== this.#incarnation) continue;
       try {
-        const { state, effects } = this.#definition.decide(this.#state, message);
+        const { state, effects } = this.#definition.decide(this.#state, envelope.message);
         this.#state = state;
         for (const effect of effects) this.#run(effect);
       } catch (thrown) {
@@ -179,13 +190,16 @@ class RunningActor<State, Message, Effect> implements ActorRef<State, Message> {
       incarnation,
       signal,
       tell: (message) => {
-        if (incarnation === this.#incarnation && !signal.aborted) this.tell(message);
+        if (incarnation === this.#incarnation && !signal.aborted) {
+          this.#push({ message, incarnation });
+        }
       },
     };
     const running = (async () => this.#definition.perform(effect, context))().then(
       () => {},
       (thrown: unknown) => {
-        if (incarnation === this.#incarnation && !signal.aborted) this.#crash(asPipelineError(thrown));
+        if (incarnation === this.#incarnation && !signal.aborted)
+          this.#crash(asPipelineError(thrown));
       },
     );
     this.#running.add(running);

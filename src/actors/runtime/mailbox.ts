@@ -6,7 +6,8 @@
 export class Mailbox<Message> {
   readonly #capacity: number;
   readonly #messages: Message[] = [];
-  readonly #waiting: { readonly message: Message; readonly done: (accepted: boolean) => void }[] = [];
+  readonly #waiting: { readonly message: Message; readonly done: (accepted: boolean) => void }[] =
+    [];
   #closed = false;
 
   constructor(capacity: number) {

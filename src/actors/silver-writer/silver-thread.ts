@@ -1,0 +1,156 @@
+/**
+ * The silver thread: bronze rows to typed silver rows and dead letters, with the dedup index of the
+ * buckets it serves. Runs as a worker thread.
+ */
+import { workerData } from 'node:worker_threads';
+import { bronzeFileSchema } from '../../pipeline/bronze.ts';
+import {
+  type ColumnBatch,
+  columnOf,
+  transferablesOf,
+  type Vector,
+} from '../../pipeline/columns.ts';
+import type { EventConfig, LateConfig } from '../../pipeline/pipeline-config.ts';
+import { MemoryDedupIndex } from '../../pipeline/silver/dedup-index.ts';
+import { SilverDeriver } from '../../pipeline/silver/deriver.ts';
+import { fingerprintsOf } from '../../pipeline/silver/fingerprints.ts';
+import { silverFileSchema } from '../../pipeline/silver/tables.ts';
+import { struct } from '../../pipeline/types.ts';
+import { computeStats } from '../../storage/delta/stats.ts';
+import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
+import { DEAD_LETTER_ENCODING, silverEncoding } from '../file-settings.ts';
+import { serveCalls, Transferring } from '../runtime/compute-thread.ts';
+
+export interface SilverThreadData {
+  readonly event: EventConfig;
+  readonly late: LateConfig;
+  /** Columns that gold will want of each silver file. */
+  readonly goldColumns: readonly string[];
+}
+
+/** One bronze file of a span: its rows as columns when they were still in memory, else its bytes. */
+export type BronzeInput = { readonly bronzeVersion: number } & (
+  | { readonly batch: ColumnBatch }
+  | { readonly parquet: Uint8Array }
+);
+
+export interface EncodedSilverFile {
+  readonly dateDays: number;
+  readonly rows: number;
+  readonly parquet: Uint8Array;
+  readonly stats: string;
+  /** 24 bytes a row; stored beside the file so that a restart need not read the rows. */
+  readonly fingerprints: Uint8Array;
+  /** Smallest and largest event time, microseconds since the epoch, rounded outwards. */
+  readonly eventTimeMin: number;
+  readonly eventTimeMax: number;
+  readonly goldBatch: ColumnBatch;
+}
+
+export interface EncodedDeadLetterFile {
+  readonly dateDays: number;
+  readonly rows: number;
+  readonly parquet: Uint8Array;
+  readonly stats: string;
+}
+
+export interface DerivedRows {
+  readonly silver: readonly EncodedSilverFile[];
+  readonly dead: readonly EncodedDeadLetterFile[];
+  readonly counts: Readonly<Record<string, number>>;
+  readonly countsByFlag: Readonly<Record<string, number>>;
+  readonly watermarksMicros: ReadonlyMap<number, bigint>;
+}
+
+const { event, late, goldColumns } = workerData as SilverThreadData;
+const codec = createParquetCodec();
+const index = new MemoryDedupIndex();
+const deriver = new SilverDeriver({ event, late }, index);
+const encoding = silverEncoding(event.id);
+
+const api = {
+  /** Adds the rows of committed silver files to the dedup index. */
+  load(call: { readonly fingerprints: readonly Uint8Array[] }): { readonly ids: number } {
+    for (const bytes of call.fingerprints) index.insertFingerprints(bytes);
+    return { ids: index.size };
+  },
+
+  /** The same for a file whose fingerprints are not stored: computes them from its rows. */
+  loadParquet(call: { readonly parquet: Uint8Array }): Uint8Array {
+    const fingerprints = fingerprintsOf(codec.decode(call.parquet, silverFileSchema(event)), event);
+    index.insertFingerprints(fingerprints);
+    return fingerprints;
+  },
+
+  /** Derives a span. Dead letters of bronze versions up to `deadCovered` are in their table already. */
+  async derive(call: {
+    readonly inputs: readonly BronzeInput[];
+    readonly deadCovered: number;
+  }): Promise<Transferring<DerivedRows>> {
+    const inputs = call.inputs.map((input) => ({
+      bronzeVersion: input.bronzeVersion,
+      batch: 'batch' in input ? input.batch : codec.decode(input.parquet, bronzeFileSchema()),
+    }));
+    const result = await deriver.derive(inputs);
+    const silver = result.silver.map(({ dateDays, batch, fingerprints }): EncodedSilverFile => {
+      const [eventTimeMin, eventTimeMax] = timeRange(columnOf(batch, event.time.field)!);
+      return {
+        dateDays,
+        rows: batch.length,
+        parquet: codec.encode(batch, encoding),
+        stats: computeStats(batch),
+        fingerprints,
+        eventTimeMin,
+        eventTimeMax,
+        goldBatch: project(batch, goldColumns),
+      };
+    });
+    const dead = result.dead
+      .filter(({ bronzeVersion }) => bronzeVersion > call.deadCovered)
+      .map(({ dateDays, batch }) => ({
+        dateDays,
+        rows: batch.length,
+        parquet: codec.encode(batch, DEAD_LETTER_ENCODING),
+        stats: computeStats(batch),
+      }));
+    const transfer = new Set<ArrayBuffer>();
+    for (const { parquet, fingerprints, goldBatch } of silver) {
+      transfer.add(parquet.buffer as ArrayBuffer);
+      transfer.add(fingerprints.buffer as ArrayBuffer);
+      for (const buffer of transferablesOf(goldBatch)) transfer.add(buffer);
+    }
+    for (const { parquet } of dead) transfer.add(parquet.buffer as ArrayBuffer);
+    const { counts, countsByFlag, watermarksMicros } = result;
+    return new Transferring({ silver, dead, counts, countsByFlag, watermarksMicros }, [
+      ...transfer,
+    ]);
+  },
+};
+
+function project(batch: ColumnBatch, names: readonly string[]): ColumnBatch {
+  const positions = names.map((name) => batch.schema.fields.findIndex((f) => f.name === name));
+  return {
+    schema: struct(positions.map((position) => batch.schema.fields[position]!)),
+    length: batch.length,
+    columns: positions.map((position) => batch.columns[position]!),
+  };
+}
+
+/** Range of a timestamp column without a BigInt per row; a double is exact within years 1684 to 2255. */
+function timeRange(times: Vector): [number, number] {
+  const { buffer, byteOffset } = times.values as BigInt64Array;
+  const words = new Int32Array(buffer, byteOffset, times.length * 2);
+  let min = Number.POSITIVE_INFINITY;
+  let max = Number.NEGATIVE_INFINITY;
+  for (let row = 0; row < times.length; row += 1) {
+    const micros = words[2 * row + 1]! * 4_294_967_296 + (words[2 * row]! >>> 0);
+    if (micros < min) min = micros;
+    if (micros > max) max = micros;
+  }
+  return [Math.floor(min) - 64, Math.ceil(max) + 64];
+}
+
+/** Type of the calls this thread answers. */
+export type SilverThreadApi = typeof api;
+
+serveCalls(api);
