@@ -1,24 +1,25 @@
 /**
  * Arrow arrays that lie in WebAssembly memory to columns of our own: the record batches of a decoded
- * Parquet file are joined into one column each. Reads memory only; frees nothing.
+ * Parquet file are viewed in place and joined into one column each. Frees nothing.
  *
  * Invariants:
  * - M1 The result shares no memory with WebAssembly: its memory may grow or be freed afterwards.
- * - M2 Offsets start at zero; validity is absent when nothing is null; bits above `length` are zero.
+ * - M2 Offsets start at zero; validity is absent when nothing is null.
  * - M3 A column has the declared type or the read fails; a member that the file lacks is all null.
  *
  * Source: Arrow C data interface, with pointers of 32 bits.
  */
-import { assert, PipelineError } from '../../errors.ts';
-import { bitmapBytes, copyBits, countSetBits, setBits } from '../../pipeline/bitmaps.ts';
+import { PipelineError } from '../../errors.ts';
+import { bitmapBytes, copyBits, countSetBits } from '../../pipeline/bitmaps.ts';
 import {
   entryTypeOf,
   fixedValuesFor,
   isTextual,
   nullVector,
 } from '../../pipeline/column-builder.ts';
-import type { ColumnBatch, Vector } from '../../pipeline/columns.ts';
-import type { DataType, PrimitiveName, StructField, StructType } from '../../pipeline/types.ts';
+import { concatBatches } from '../../pipeline/column-concat.ts';
+import type { ColumnBatch, FixedValues, Vector } from '../../pipeline/columns.ts';
+import type { DataType, PrimitiveName, StructType } from '../../pipeline/types.ts';
 
 /** Positions within struct ArrowSchema. */
 const SCHEMA_FORMAT = 0;
@@ -63,24 +64,15 @@ function formatOf(type: DataType): string {
   }
 }
 
-/** A run of rows of one array: `start` counts from the array's first buffer element. */
-interface Piece {
-  readonly array: number;
-  readonly start: number;
+/** Rows of one array that are in use: those of a parent's slice, before the array's own offset. */
+interface Rows {
+  readonly from: number;
   readonly length: number;
-}
-
-/** One column of the file: its schema and the rows of each batch. */
-interface Source {
-  readonly schema: number;
-  readonly pieces: readonly Piece[];
-  readonly rows: number;
-  /** For messages, such as `client.name`. */
-  readonly path: string;
 }
 
 const text = new TextDecoder('utf-8', { ignoreBOM: true });
 
+/** Views of arrays; they die when the memory grows or the arrays are freed. */
 class ArrowMemory {
   readonly #view: DataView;
   readonly #bytes: Uint8Array;
@@ -90,173 +82,135 @@ class ArrowMemory {
     this.#bytes = new Uint8Array(buffer);
   }
 
-  /** The columns of `type` that `source` has; the others are null. */
-  columns(type: StructType, source: Source): Vector[] {
+  /** One record batch, which is a struct that is never null itself. */
+  batch(schema: StructType, schemaAddress: number, array: number): ColumnBatch {
+    const from = this.#integer(array + ARRAY_OFFSET);
+    const length = this.#integer(array + ARRAY_LENGTH);
+    const columns = this.#members(schema, schemaAddress, array, { from, length }, '');
+    return { schema, length, columns };
+  }
+
+  #members(
+    type: StructType,
+    schema: number,
+    array: number,
+    rows: Rows,
+    path: string,
+  ): readonly Vector[] {
     const positions = new Map<string, number>();
-    const childCount = this.#integer(source.schema + SCHEMA_CHILD_COUNT);
+    const childCount = this.#integer(schema + SCHEMA_CHILD_COUNT);
     for (let i = 0; i < childCount; i++) {
-      const child = this.#schemaChild(source.schema, i);
-      positions.set(this.#cString(child + SCHEMA_NAME), i);
+      positions.set(this.#cString(this.#child(schema + SCHEMA_CHILDREN, i) + SCHEMA_NAME), i);
     }
     return type.fields.map((member) => {
       const position = positions.get(member.name);
-      if (position === undefined) return nullVector(member.type, source.rows);
-      return this.#column(member, {
-        schema: this.#schemaChild(source.schema, position),
-        pieces: source.pieces.map((piece) => this.#childPiece(piece, position, piece)),
-        rows: source.rows,
-        path: source.path === '' ? member.name : `${source.path}.${member.name}`,
-      });
+      if (position === undefined) return nullVector(member.type, rows.length);
+      return this.#vector(
+        member.type,
+        this.#child(schema + SCHEMA_CHILDREN, position),
+        this.#child(array + ARRAY_CHILDREN, position),
+        rows,
+        path === '' ? member.name : `${path}.${member.name}`,
+      );
     });
   }
 
-  /** The rows of a whole array. */
-  whole(array: number): Piece {
-    return {
-      array,
-      start: this.#integer(array + ARRAY_OFFSET),
-      length: this.#integer(array + ARRAY_LENGTH),
-    };
-  }
-
-  #column(member: StructField, source: Source): Vector {
-    const { type } = member;
-    const found = this.#cString(source.schema + SCHEMA_FORMAT);
-    const expected = formatOf(type);
-    if (found !== expected) {
-      throw new PipelineError(
-        'corrupt',
-        'TM_SCHEMA_MISMATCH',
-        `column ${source.path} of a Parquet file has Arrow type "${found}", not "${expected}"`,
-        { context: { column: source.path, found, expected } },
-      );
-    }
-    const head = { type, length: source.rows, ...this.#validity(source) };
+  #vector(type: DataType, schema: number, array: number, parentRows: Rows, path: string): Vector {
+    this.#checkFormat(type, schema, path);
+    const { length } = parentRows;
+    const from = parentRows.from + this.#integer(array + ARRAY_OFFSET);
+    const head = { type, length, ...this.#validity(array, { from, length }) };
     switch (type.kind) {
       case 'struct':
-        return { ...head, children: this.columns(type, source) };
+        return { ...head, children: this.#members(type, schema, array, { from, length }, path) };
       case 'array':
-        return { ...head, ...this.#nested(type.element, source) };
-      case 'map':
-        return { ...head, ...this.#nested(entryTypeOf(type), source) };
-      default:
-        return isTextual(type)
-          ? { ...head, ...this.#textual(source) }
-          : { ...head, values: this.#fixed(type, source) };
+      case 'map': {
+        const offsets = this.#offsets(array, { from, length });
+        const elementType = type.kind === 'array' ? type.element : entryTypeOf(type);
+        const child = this.#vector(
+          elementType,
+          this.#child(schema + SCHEMA_CHILDREN, 0),
+          this.#child(array + ARRAY_CHILDREN, 0),
+          { from: 0, length: offsets[length]! },
+          `${path}[]`,
+        );
+        return { ...head, offsets, children: [child] };
+      }
+      default: {
+        if (!isTextual(type))
+          return { ...head, values: this.#fixed(type, array, { from, length }) };
+        const offsets = this.#offsets(array, { from, length });
+        const data = this.#slice(this.#buffer(array, 2), offsets[length]!);
+        return { ...head, offsets, data };
+      }
     }
   }
 
-  #validity(source: Source): { readonly nullCount: number; readonly validity?: Uint8Array } {
-    const bitmaps = source.pieces.map((piece) => this.#buffer(piece, 0));
-    if (bitmaps.every((address) => address === 0)) return { nullCount: 0 };
-    const validity = new Uint8Array(bitmapBytes(source.rows));
-    let row = 0;
-    source.pieces.forEach((piece, i) => {
-      const address = bitmaps[i]!;
-      if (address === 0) setBits(validity, row, piece.length);
-      else copyBits(this.#from(address), piece.start, validity, row, piece.length);
-      row += piece.length;
-    });
-    const nullCount = source.rows - countSetBits(validity, source.rows);
-    return nullCount === 0 ? { nullCount } : { nullCount, validity };
-  }
-
-  #fixed(type: DataType, source: Source): NonNullable<Vector['values']> {
-    const values = fixedValuesFor(type, source.rows);
-    assert(values !== undefined, 'type has fixed values', { column: source.path });
-    const isBoolean = type.kind === 'primitive' && type.name === 'boolean';
-    const bytes = new Uint8Array(values.buffer);
-    const width = values.BYTES_PER_ELEMENT * (type.kind === 'decimal' ? 2 : 1);
-    let row = 0;
-    for (const piece of source.pieces) {
-      const address = this.#buffer(piece, 1);
-      if (isBoolean) copyBits(this.#from(address), piece.start, bytes, row, piece.length);
-      else bytes.set(this.#slice(address + piece.start * width, piece.length * width), row * width);
-      row += piece.length;
-    }
-    return values;
-  }
-
-  #textual(source: Source): { readonly offsets: Int32Array; readonly data: Uint8Array } {
-    const { offsets, spans } = this.#offsets(source);
-    const data = new Uint8Array(offsets[source.rows]!);
-    let end = 0;
-    source.pieces.forEach((piece, i) => {
-      const { first, size } = spans[i]!;
-      data.set(this.#slice(this.#buffer(piece, 2) + first, size), end);
-      end += size;
-    });
-    return { offsets, data };
-  }
-
-  #nested(
-    element: DataType,
-    source: Source,
-  ): { readonly offsets: Int32Array; readonly children: readonly Vector[] } {
-    const { offsets, spans } = this.#offsets(source);
-    const pieces = source.pieces.map((piece, i) => {
-      const { first, size } = spans[i]!;
-      return this.#childPiece(piece, 0, { start: first, length: size });
-    });
-    const child = this.#column(
-      { name: 'element', type: element, nullable: true },
-      {
-        schema: this.#schemaChild(source.schema, 0),
-        pieces,
-        rows: offsets[source.rows]!,
-        path: `${source.path}[]`,
-      },
+  #checkFormat(type: DataType, schema: number, path: string): void {
+    const found = this.#cString(schema + SCHEMA_FORMAT);
+    const expected = formatOf(type);
+    if (found === expected) return;
+    throw new PipelineError(
+      'corrupt',
+      'TM_SCHEMA_MISMATCH',
+      `column ${path} of a Parquet file has Arrow type "${found}", not "${expected}"`,
+      { context: { column: path, found, expected } },
     );
-    return { offsets, children: [child] };
   }
 
-  /** The joined offsets, and per piece the range of elements that it refers to. */
-  #offsets(source: Source): {
-    readonly offsets: Int32Array;
-    readonly spans: readonly { readonly first: number; readonly size: number }[];
-  } {
-    const offsets = new Int32Array(source.rows + 1);
-    let row = 0;
-    const spans = source.pieces.map((piece) => {
-      if (piece.length === 0) return { first: 0, size: 0 };
-      const own = new Int32Array(
-        this.#view.buffer,
-        this.#buffer(piece, 1) + piece.start * 4,
-        piece.length + 1,
-      );
-      const first = own[0]!;
-      const shift = offsets[row]! - first;
-      for (let i = 1; i <= piece.length; i++) offsets[row + i] = own[i]! + shift;
-      row += piece.length;
-      return { first, size: own[piece.length]! - first };
-    });
-    return { offsets, spans };
+  #validity(
+    array: number,
+    rows: Rows,
+  ): { readonly nullCount: number; readonly validity?: Uint8Array } {
+    const address = this.#buffer(array, 0);
+    if (address === 0) return { nullCount: 0 };
+    const validity = this.#bits(address, rows);
+    return { nullCount: rows.length - countSetBits(validity, rows.length), validity };
   }
 
-  #childPiece(
-    piece: Piece,
-    position: number,
-    range: { readonly start: number; readonly length: number },
-  ): Piece {
-    const children = this.#pointer(piece.array + ARRAY_CHILDREN);
-    const array = this.#pointer(children + position * POINTER_BYTES);
-    const offset = this.#integer(array + ARRAY_OFFSET);
-    return { array, start: offset + range.start, length: range.length };
+  #fixed(type: DataType, array: number, rows: Rows): FixedValues {
+    const address = this.#buffer(array, 1);
+    const empty = fixedValuesFor(type, 0)!;
+    if (empty instanceof Uint8Array) return this.#bits(address, rows);
+    if (rows.length === 0) return empty;
+    const elementsPerRow = type.kind === 'decimal' ? 2 : 1;
+    const width = empty.BYTES_PER_ELEMENT * elementsPerRow;
+    const View = empty.constructor as new (
+      buffer: ArrayBufferLike,
+      byteOffset: number,
+      length: number,
+    ) => FixedValues;
+    return new View(this.#view.buffer, address + rows.from * width, rows.length * elementsPerRow);
   }
 
-  #schemaChild(schema: number, position: number): number {
-    return this.#pointer(this.#pointer(schema + SCHEMA_CHILDREN) + position * POINTER_BYTES);
+  #offsets(array: number, rows: Rows): Int32Array {
+    // An empty array may have no offsets at all.
+    if (rows.length === 0) return new Int32Array(1);
+    const address = this.#buffer(array, 1) + rows.from * Int32Array.BYTES_PER_ELEMENT;
+    return new Int32Array(this.#view.buffer, address, rows.length + 1);
   }
 
-  #buffer(piece: Piece, position: number): number {
-    return this.#pointer(this.#pointer(piece.array + ARRAY_BUFFERS) + position * POINTER_BYTES);
+  /** Bits cannot be viewed from within a byte, so they are copied. */
+  #bits(address: number, rows: Rows): Uint8Array {
+    const bits = new Uint8Array(bitmapBytes(rows.length));
+    copyBits(this.#bytes.subarray(address), rows.from, bits, 0, rows.length);
+    return bits;
+  }
+
+  /** Pointer `position` of the pointer array that lies at the pointer at `address`. */
+  #child(address: number, position: number): number {
+    return this.#pointer(this.#pointer(address) + position * POINTER_BYTES);
+  }
+
+  #buffer(array: number, position: number): number {
+    return this.#child(array + ARRAY_BUFFERS, position);
   }
 
   #pointer(address: number): number {
     return this.#view.getUint32(address, true);
   }
 
-  /** A 64 bit count; memory of 32 bit addresses cannot hold more than its low word says. */
+  /** The low word of a 64 bit count, which is all that 32 bit addresses can reach. */
   #integer(address: number): number {
     return this.#view.getUint32(address, true);
   }
@@ -268,10 +222,6 @@ class ArrowMemory {
 
   #slice(address: number, length: number): Uint8Array {
     return this.#bytes.subarray(address, address + length);
-  }
-
-  #from(address: number): Uint8Array {
-    return this.#bytes.subarray(address);
   }
 }
 
@@ -291,8 +241,8 @@ export function readArrowMemory(
   },
 ): ColumnBatch {
   const memory = new ArrowMemory(options.buffer);
-  const pieces = [...options.arrayAddresses].map((array) => memory.whole(array));
-  const rows = pieces.reduce((sum, piece) => sum + piece.length, 0);
-  const source = { schema: options.schemaAddress, pieces, rows, path: '' };
-  return { schema, length: rows, columns: memory.columns(schema, source) };
+  const batches = Array.from(options.arrayAddresses, (array) =>
+    memory.batch(schema, options.schemaAddress, array),
+  );
+  return concatBatches(schema, batches);
 }
