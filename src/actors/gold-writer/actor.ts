@@ -39,6 +39,8 @@ export interface GoldWriterDependencies {
   readonly logger: Logger;
   /** Silver versions up to this one are in every gold table. */
   readonly onCovered: (silverVersion: number) => void;
+  /** Nothing more will come (a run until caught up): waiting for more would only cost time. */
+  readonly isUpstreamDone: () => boolean;
 }
 
 /** The slots of one span, stored and not yet in the tables. */
@@ -69,7 +71,6 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
   let thread: ComputeThread<GoldThreadApi>;
   let coveredBy = new Map<string, number>();
   let pauseMs = 0;
-  let draining = false;
 
   const open = async (context: EffectContext<Message>): Promise<void> => {
     const upstream = await silver.refresh();
@@ -108,8 +109,16 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     });
   };
 
+  /** GW3 */
+  const pause = async (signal: AbortSignal): Promise<void> => {
+    const untilMs = ambient.clock.monotonicMs() + pauseMs;
+    while (!signal.aborted && !deps.isUpstreamDone() && ambient.clock.monotonicMs() < untilMs) {
+      await ambient.clock.sleep(Math.min(PAUSE_MIN_MS, pauseMs), signal);
+    }
+  };
+
   const derive = async (asked: Span, context: EffectContext<Message>): Promise<void> => {
-    if (!draining) await ambient.clock.sleep(pauseMs, context.signal);
+    await pause(context.signal);
     if (context.signal.aborted) return;
     const startedMs = ambient.clock.monotonicMs();
     const span = { ...asked, upTo: Math.max(asked.upTo, silver.snapshot.version) };
@@ -129,7 +138,7 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
       for (const buffer of transferablesOf(input.batch)) transfer.add(buffer);
     }
     const missing = await thread.call('stage', { inputs }, [...transfer]);
-    if (missing.length > 0) await loadSlots(missing, span.after, context);
+    await loadSlots(missing, span.after, context);
     const encoded = await thread.call('finish', { silverVersion: span.upTo });
     const modifiedMs = Math.round(ambient.clock.nowMs());
     const slots = await Promise.all(
@@ -155,6 +164,17 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
 
   /** GW2 */
   const loadSlots = async (
+    missing: readonly MissingSlot[],
+    spanAfter: number,
+    context: EffectContext<Message>,
+  ): Promise<void> => {
+    const byVersion = Map.groupBy(missing, ({ aggregate }) =>
+      Math.max(spanAfter, coveredBy.get(aggregate)!),
+    );
+    for (const [version, slots] of byVersion) await loadSlotsAt(slots, version, context);
+  };
+
+  const loadSlotsAt = async (
     missing: readonly MissingSlot[],
     silverVersion: number,
     context: EffectContext<Message>,
@@ -222,7 +242,6 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     name: 'gold-writer',
     start() {
       pauseMs = 0;
-      draining = false;
       thread = new ComputeThread<GoldThreadApi>(new URL('./gold-thread.ts', import.meta.url), {
         aggregates: config.gold,
         event: config.event,

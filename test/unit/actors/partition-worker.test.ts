@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  decidePartition,
+  type PartitionState,
+  startPartition,
+} from '../../../src/actors/partition-worker/behavior.ts';
+import type { PartitionMessage } from '../../../src/actors/partition-worker/messages.ts';
+
+function run(messages: readonly PartitionMessage[]): { state: PartitionState; effects: string[] } {
+  let { state, effects } = startPartition();
+  const kinds = effects.map(({ kind }) => kind as string);
+  for (const message of messages) {
+    ({ state, effects } = decidePartition(state, message));
+    kinds.push(...effects.map(({ kind }) => kind));
+  }
+  return { state, effects: kinds };
+}
+
+const recovered = { kind: 'recovered', expected: 10n, next: 10n, latest: 50n } as const;
+const fetched = {
+  kind: 'fetched',
+  latest: 50n,
+  chunk: {
+    chunkId: 1,
+    partition: 0,
+    from: 10n,
+    next: 30n,
+    rows: 20,
+    bytes: 100,
+    grant: { resize: () => {}, release: () => {} },
+  },
+} as const;
+
+test('PW1 a partition attaches with bronze progress before it fetches', () => {
+  assert.deepEqual(run([recovered]).effects, ['recover', 'attach', 'report', 'fetch']);
+});
+
+test('PW2 the next fetch starts where the chunk ended', () => {
+  const { state } = run([recovered, fetched]);
+  assert.ok(state.kind === 'running' && state.fetched === 30n && state.committed === 10n);
+});
+
+test('PW3 draining waits for the fetch under way and for the commit of all that was fetched', () => {
+  const draining = [recovered, { kind: 'drain' }, fetched] as const;
+  assert.equal(run(draining).state.kind, 'draining');
+  assert.equal(
+    run([...draining, { kind: 'committed', next: 29n, version: 2 }]).state.kind,
+    'draining',
+  );
+  assert.equal(
+    run([...draining, { kind: 'committed', next: 30n, version: 3 }]).state.kind,
+    'drained',
+  );
+});
+
+test('a paused partition keeps what it fetched and fetches again only when resumed', () => {
+  const paused = run([recovered, { kind: 'pause' }, fetched]);
+  assert.equal(paused.state.kind, 'paused');
+  assert.equal(paused.effects.filter((kind) => kind === 'fetch').length, 1);
+  const resumed = run([recovered, { kind: 'pause' }, fetched, { kind: 'resume' }]);
+  assert.equal(resumed.effects.filter((kind) => kind === 'fetch').length, 2);
+});
+
+test('resuming while the old fetch is still under way starts no second one', () => {
+  const { effects } = run([recovered, { kind: 'pause' }, { kind: 'resume' }]);
+  assert.equal(effects.filter((kind) => kind === 'fetch').length, 1);
+});
+
+test('a fenced partition ends for good, a rewound one begins again', () => {
+  assert.throws(() => run([recovered, { kind: 'fenced' }]), { kind: 'fenced' });
+  assert.throws(() => run([recovered, { kind: 'rewind' }]), { kind: 'unavailable' });
+});
