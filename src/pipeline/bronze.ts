@@ -41,6 +41,15 @@ const FILE_FIELDS = [
 /** Partition column of the table: the UTC date of the Kafka timestamp. Not in the files. */
 export const BRONZE_DATE_COLUMN = '_event_date';
 
+/** Columns whose bounds let readers skip bronze files; bounds of raw JSON text never do. */
+export const BRONZE_BOUNDED_COLUMNS: readonly string[] = [
+  '_kafka_partition',
+  '_kafka_offset',
+  '_kafka_timestamp',
+  '_ingested_at',
+  '_value_size',
+];
+
 /** Schema of a bronze data file. `_value_size` is the value's bytes in the log, null for a tombstone. */
 export function bronzeFileSchema(): StructType {
   return struct(FILE_FIELDS);
