@@ -27,10 +27,14 @@ const SEGMENT_BYTES_MAX = 255;
  * @throws PipelineError invalid TM_STORE_DENIED
  */
 export function checkKey(key: string): string {
-  const problem =
-    key === '' ? 'is empty' : (prefixProblem(key) ?? (key.endsWith('/') ? 'ends in /' : undefined));
+  const problem = keyProblem(key);
   if (problem !== undefined) throw illegal('key', key, problem);
   return key;
+}
+
+/** Whether `checkKey` accepts it. */
+export function isKey(key: string): boolean {
+  return keyProblem(key) === undefined;
 }
 
 /**
@@ -76,6 +80,11 @@ export function lowerBound(keys: readonly string[], bound: string, exclusive = f
     else high = middle;
   }
   return low;
+}
+
+function keyProblem(key: string): string | undefined {
+  if (key === '') return 'is empty';
+  return prefixProblem(key) ?? (key.endsWith('/') ? 'ends in /' : undefined);
 }
 
 function prefixProblem(prefix: string): string | undefined {
