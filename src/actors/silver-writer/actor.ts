@@ -39,7 +39,10 @@ export interface SilverWriterDependencies {
   readonly store: ObjectStore;
   readonly state: StateStore;
   readonly queue: WorkQueue;
+  /** Bronze batches of this process, to take from. */
   readonly cache: BatchCache;
+  /** Silver batches for the gold writer of this process, to put into. */
+  readonly goldCache: BatchCache;
   readonly ambient: Ambient;
   readonly logger: Logger;
   /** Bronze versions up to this one are in silver. */
@@ -168,7 +171,7 @@ export function silverWriter(
         store.put(`${silver.root}/${path}`, file.parquet),
         store.put(fingerprintKey(path), file.fingerprints),
       ]);
-      deps.cache.put(`${silver.root}/${path}`, file.goldBatch);
+      deps.goldCache.put(`${silver.root}/${path}`, file.goldBatch);
       return {
         path,
         partitionValues: { _event_date: dateText(file.dateDays) },

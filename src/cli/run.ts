@@ -1,0 +1,160 @@
+/**
+ * `tidemark run`: all roles of a pipeline together, from the source to gold.
+ */
+import { hostname } from 'node:os';
+import { type PipelineError } from '../errors.ts';
+import { PipelineProcess } from '../engine/pipeline-process.ts';
+import { isCaughtUp, isSilverDone, readProgress } from '../engine/pipeline-progress.ts';
+import { parseUnit, type Unit } from '../supervisor/units.ts';
+import { untilAvailable } from './availability.ts';
+import { defineCommand, EXIT, type ExitCode, integer, text, texts, toggle, usageError } from './command.ts';
+import type { CommandContext } from './context.ts';
+import { ingestFiles } from './ingest.ts';
+
+/** How often progress is looked at, milliseconds. */
+const POLL_MS = 250;
+
+interface RunOptions {
+  readonly workers: number;
+  readonly input: readonly string[];
+  readonly arrivalField: string | undefined;
+  readonly untilCaughtUp: boolean;
+}
+
+export const runCommand = defineCommand({
+  name: 'run',
+  summary: 'run all roles: source to bronze, silver and gold',
+  options: {
+    workers: integer('worker groups', { min: 1, max: 64, fallback: 1 }),
+    input: texts('FILE', 'append NDJSON to the embedded source first; - is stdin; may be repeated'),
+    arrivalField: text('F', 'field of the input whose time becomes the record timestamp'),
+    untilCaughtUp: toggle('end when gold has all that the source has'),
+  },
+  example: 'tidemark run -c pipeline.yaml --input events.ndjson --until-caught-up',
+  run: (context, { options }) => run(context, options),
+});
+
+async function run(context: CommandContext, options: RunOptions): Promise<ExitCode> {
+  const config = context.loadConfig();
+  if (options.input.length > 0 && config.source.kind !== 'embedded') {
+    throw usageError('--input appends to the embedded source; this pipeline reads Kafka.');
+  }
+  const { ambient, logger, terminal } = context;
+  const startedMs = ambient.clock.monotonicMs();
+  const pipeline = await untilAvailable(context, () =>
+    PipelineProcess.open(
+      {
+        config,
+        adapters: context.adapters,
+        ambient,
+        logger,
+        process: { host: hostname(), pid: process.pid, memoryBytes: () => process.memoryUsage.rss() },
+      },
+      (remark) => terminal.note(`warning: ${remark}`),
+    ),
+  );
+  const run = ambient.ids.id().slice(0, 6);
+  pipeline.startSupervisor(`supervisor-${run}`);
+  for (let index = 0; index < options.workers; index += 1) {
+    pipeline.startNode(`worker-${run}-${index}`, ['worker', 'writer']);
+  }
+  const follower = new Follower(context, pipeline, options.untilCaughtUp);
+  try {
+    const ingest = ingestFiles(context, pipeline.ports.source, options.input, options.arrivalField);
+    await follower.follow(ingest);
+  } finally {
+    terminal.clearProgress();
+    await pipeline.close();
+  }
+  const seconds = (ambient.clock.monotonicMs() - startedMs) / 1000;
+  const totals = follower.totals();
+  const failures = [...follower.failures()].map(([unit, error]) => ({ unit, reason: error.message }));
+  await terminal.result({ seconds, ...totals, failures }, (style) =>
+    [
+      `${totals.bronzeRows} records, ${totals.silverRows} events, ${totals.duplicates} duplicates, ` +
+        `${totals.deadLetters} dead letters, ${totals.late} late in ${seconds.toFixed(1)} s`,
+      ...failures.map(({ unit, reason }) => style.bad(`${unit} stopped: ${reason}`)),
+    ].join('\n'),
+  );
+  return failures.length > 0 ? EXIT.violation : EXIT.ok;
+}
+
+/** Watches a run, shows its progress, and knows when it is over. */
+class Follower {
+  readonly #context: CommandContext;
+  readonly #pipeline: PipelineProcess;
+  readonly #untilCaughtUp: boolean;
+
+  constructor(context: CommandContext, pipeline: PipelineProcess, untilCaughtUp: boolean) {
+    this.#context = context;
+    this.#pipeline = pipeline;
+    this.#untilCaughtUp = untilCaughtUp;
+  }
+
+  /** Returns at a signal, or when all that `ingest` appended is in gold. */
+  async follow(ingest: Promise<void>): Promise<void> {
+    const { ambient, signal } = this.#context;
+    let ingested = false;
+    let ingestError: unknown;
+    const done = ingest.then(
+      () => {
+        ingested = true;
+      },
+      (thrown: unknown) => {
+        ingestError = thrown;
+      },
+    );
+    while (!signal.aborted) {
+      if (ingestError !== undefined) throw ingestError;
+      if (this.#untilCaughtUp && ingested && (await this.#isOver())) break;
+      this.#show();
+      await ambient.clock.sleep(POLL_MS, signal);
+    }
+    await Promise.race([done, ambient.clock.sleep(1_000)]);
+  }
+
+  totals() {
+    const sum = (pick: (counts: PipelineProcess['nodes'][number]['counts']) => number): number =>
+      this.#pipeline.nodes.reduce((total, { counts }) => total + pick(counts), 0);
+    return {
+      bronzeRows: sum((c) => c.bronzeRows),
+      silverRows: sum((c) => c.silverRows),
+      duplicates: sum((c) => c.duplicates),
+      conflicts: sum((c) => c.conflicts),
+      deadLetters: sum((c) => c.deadLetters),
+      late: sum((c) => c.late),
+    };
+  }
+
+  failures(): Map<Unit, PipelineError> {
+    return new Map(this.#pipeline.nodes.flatMap(({ failures }) => [...failures]));
+  }
+
+  /** A writer that stopped can never catch up; partitions that stopped do not count. */
+  async #isOver(): Promise<boolean> {
+    const failures = this.failures();
+    const stopped = new Set<number>();
+    for (const [unit, error] of failures) {
+      const { kind, index } = parseUnit(unit)!;
+      if (kind !== 'partition') throw error;
+      stopped.add(index);
+    }
+    const { config, tables, ports, topic } = this.#pipeline;
+    const progress = await readProgress(config, tables, ports.source, topic);
+    this.#pipeline.isUpstreamDone = isSilverDone(progress, stopped);
+    return isCaughtUp(progress, stopped);
+  }
+
+  #startedMs: number | undefined;
+
+  #show(): void {
+    const { clock } = this.#context.ambient;
+    this.#startedMs ??= clock.monotonicMs();
+    const seconds = Math.max(0.001, (clock.monotonicMs() - this.#startedMs) / 1000);
+    const { bronzeRows, silverRows, deadLetters, duplicates } = this.totals();
+    const rate = Math.round(bronzeRows / seconds);
+    this.#context.terminal.progress(
+      `${bronzeRows} records (${rate}/s), ${silverRows} events, ${duplicates} duplicates, ${deadLetters} dead letters`,
+    );
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * What one process of a pipeline holds: adapters, tables, the topic's shape, and the nodes with their
+ * agents. The commands `run`, `supervisor`, `worker` and `writer` are this with different parts.
+ */
+import { BatchCache } from '../actors/batch-cache.ts';
+import type { Ambient } from '../ambient.ts';
+import type { Adapters } from '../cli/context.ts';
+import type { Logger } from '../logger.ts';
+import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
+import { probeConditionalCreate } from '../storage/object-store/probe.ts';
+import type { TopicInfo } from '../storage/source/event-source.ts';
+import { NodeAgent } from '../supervisor/node-agent.ts';
+import { Supervisor, type SupervisorEvent } from '../supervisor/supervisor.ts';
+import type { MemberRole } from '../supervisor/units.ts';
+import { PipelineNode, type Ports } from './node.ts';
+import { openTables, type PipelineTables } from './tables.ts';
+
+/** Silver writers side by side; dedup buckets are spread over them. */
+export const SILVER_SHARDS = 1;
+
+export interface ProcessOptions {
+  readonly config: PipelineConfig;
+  readonly adapters: Adapters;
+  readonly ambient: Ambient;
+  readonly logger: Logger;
+  readonly process: { readonly host: string; readonly pid: number; memoryBytes(): number };
+}
+
+export class PipelineProcess {
+  readonly config: PipelineConfig;
+  readonly ports: Ports;
+  readonly tables: PipelineTables;
+  readonly topic: TopicInfo;
+  readonly nodes: PipelineNode[] = [];
+  /** Set once nothing more will come: gold then finishes without waiting for more. */
+  isUpstreamDone = false;
+  readonly #options: ProcessOptions;
+  readonly #agents: NodeAgent[] = [];
+  readonly #supervisors: Supervisor[] = [];
+  readonly #caches: { readonly bronze: BatchCache; readonly silver: BatchCache };
+
+  /**
+   * Opens adapters and tables and checks that they keep their promises.
+   * @param warn takes remarks of the services to the operator
+   * @throws PipelineError unavailable | invalid
+   */
+  static async open(
+    options: ProcessOptions,
+    warn: (remark: string) => void,
+  ): Promise<PipelineProcess> {
+    const { config, adapters, ambient, logger } = options;
+    const opened: { close(): Promise<void> }[] = [];
+    const keep = <Port extends { close(): Promise<void> }>(port: Port): Port => {
+      opened.push(port);
+      return port;
+    };
+    try {
+      const store = keep(await adapters.openStore(config));
+      const state = keep(await adapters.openState(config));
+      const queue = keep(await adapters.openQueue(config));
+      const source = keep(await adapters.openSource(config));
+      for (const remark of [...(await state.check()), ...(await queue.check())]) warn(remark);
+      await probeConditionalCreate(store, ambient.ids);
+      const topic = await source.describe();
+      const codec = await adapters.openCodec();
+      const tables = await openTables({ store, codec, ambient, logger }, config);
+      return new PipelineProcess(options, { source, store, state, queue }, tables, topic);
+    } catch (thrown) {
+      await Promise.allSettled(opened.map((port) => port.close()));
+      throw thrown;
+    }
+  }
+
+  private constructor(
+    options: ProcessOptions,
+    ports: Ports,
+    tables: PipelineTables,
+    topic: TopicInfo,
+  ) {
+    this.config = options.config;
+    this.#options = options;
+    this.ports = ports;
+    this.tables = tables;
+    this.topic = topic;
+    const { batchCacheBytes } = options.config.limits;
+    this.#caches = {
+      bronze: new BatchCache(Math.floor((batchCacheBytes * 3) / 4)),
+      silver: new BatchCache(Math.floor(batchCacheBytes / 4)),
+    };
+  }
+
+  /** Starts a node and the agent that keeps it in step with the plan. */
+  startNode(nodeId: string, roles: readonly MemberRole[]): PipelineNode {
+    const { config, ambient, logger, process } = this.#options;
+    const node = new PipelineNode({
+      nodeId,
+      config,
+      ports: this.ports,
+      tables: this.tables,
+      topic: this.topic,
+      caches: this.#caches,
+      ambient,
+      logger,
+      isUpstreamDone: () => this.isUpstreamDone,
+    });
+    this.nodes.push(node);
+    this.#agents.push(
+      new NodeAgent({ node, state: this.ports.state, roles, process, ambient, logger }),
+    );
+    return node;
+  }
+
+  /** Starts a supervisor; it leads as soon as no other does. */
+  startSupervisor(
+    supervisorId: string,
+    onEvent?: (event: SupervisorEvent) => void,
+  ): Supervisor {
+    const { ambient, logger } = this.#options;
+    const supervisor = new Supervisor({
+      supervisorId,
+      state: this.ports.state,
+      source: this.ports.source,
+      topic: this.topic,
+      silverShards: SILVER_SHARDS,
+      ambient,
+      logger,
+      ...(onEvent ? { onEvent } : {}),
+    });
+    this.#supervisors.push(supervisor);
+    return supervisor;
+  }
+
+  /** Drains the nodes, gives leases back and closes the adapters. */
+  async close(): Promise<void> {
+    await Promise.all(this.#supervisors.map((supervisor) => supervisor.close()));
+    await Promise.all(this.#agents.map((agent) => agent.leave()));
+    const { source, queue, state, store } = this.ports;
+    await queue.close();
+    await source.close();
+    await state.close();
+    await store.close();
+  }
+}

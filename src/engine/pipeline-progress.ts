@@ -1,0 +1,62 @@
+/** How far each stage is, read from the Delta logs alone (P1). */
+import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
+import { bronzeAppId, goldAppId, silverAppId } from '../pipeline/progress.ts';
+import type { EventSource, TopicInfo } from '../storage/source/event-source.ts';
+import type { PipelineTables } from './tables.ts';
+
+export interface PipelineProgress {
+  /** Per partition: exclusive offset that bronze has, and the source's exclusive end. */
+  readonly partitions: ReadonlyMap<number, { readonly next: bigint | undefined; readonly latest: bigint }>;
+  /** Bronze version that every dedup bucket of silver covers, and bronze's head. */
+  readonly silver: { readonly covered: number; readonly head: number };
+  /** Silver version that every gold table covers, and silver's head. */
+  readonly gold: { readonly covered: number; readonly head: number };
+}
+
+/**
+ * Reads the newest progress.
+ * @throws PipelineError unavailable
+ */
+export async function readProgress(
+  config: PipelineConfig,
+  tables: PipelineTables,
+  source: EventSource,
+  topic: TopicInfo,
+): Promise<PipelineProgress> {
+  const ends = await Promise.all(
+    Array.from({ length: topic.partitionCount }, async (_, p) => (await source.offsets(p)).latest),
+  );
+  const [bronze, silver, ...gold] = await Promise.all([
+    tables.bronze.refresh(),
+    tables.silver.refresh(),
+    ...[...tables.gold.values()].map((table) => table.refresh()),
+  ]);
+  const silverCovered = Array.from({ length: config.dedupBuckets }, (_, bucket) =>
+    Number(silver.progress(silverAppId(config.name, bronze.tableId, bucket)) ?? 0n),
+  );
+  const goldId = goldAppId(config.name, silver.tableId);
+  const goldCovered = gold.map((snapshot) => Number(snapshot.progress(goldId) ?? 0n));
+  return {
+    partitions: new Map(
+      ends.map((latest, p) => [
+        p,
+        { latest, next: bronze.progress(bronzeAppId(config.name, topic.topic, topic.topicId, p)) },
+      ]),
+    ),
+    silver: { covered: Math.min(...silverCovered), head: bronze.version },
+    gold: { covered: Math.min(...goldCovered, Number.POSITIVE_INFINITY), head: silver.version },
+  };
+}
+
+/** Whether bronze has what the source has, and silver has bronze; `except` partitions do not count. */
+export function isSilverDone(progress: PipelineProgress, except: ReadonlySet<number>): boolean {
+  for (const [partition, { next, latest }] of progress.partitions) {
+    if (!except.has(partition) && latest > 0n && (next ?? 0n) < latest) return false;
+  }
+  return progress.silver.covered >= progress.silver.head;
+}
+
+/** Whether gold has all that the source has; `except` partitions do not count. */
+export function isCaughtUp(progress: PipelineProgress, except: ReadonlySet<number>): boolean {
+  return isSilverDone(progress, except) && progress.gold.covered >= progress.gold.head;
+}

@@ -1,0 +1,168 @@
+/**
+ * Keeps one node in step with the supervisor's plan: heartbeat, starting what was placed here, giving
+ * back what was not.
+ *
+ * Invariants:
+ * - NA1 A unit starts only under its lease, so that its old owner can first drain it; a dead owner's
+ *   lease runs out. The lease only saves work: the table's txn fences whoever is late (P2).
+ * - NA2 A node that could not renew its membership in time (it was stopped, or Redis was away) ends its
+ *   units only when another member has taken their lease.
+ * - NA3 Without the state store a node goes on with what it has: the logs decide, not Redis (P1).
+ */
+import type { Ambient } from '../ambient.ts';
+import type { PipelineNode } from '../engine/node.ts';
+import { errorFields, type Logger } from '../logger.ts';
+import type { Lease, StateStore } from '../storage/state/state-store.ts';
+import { readControl, readPlacement, toleratesOutage } from './control.ts';
+import { announceMember, forgetMember, HEARTBEAT_MS, MEMBER_TTL_MS, memberLease } from './membership.ts';
+import type { MemberRole, Unit } from './units.ts';
+
+export interface NodeAgentOptions {
+  readonly node: PipelineNode;
+  readonly state: StateStore;
+  readonly roles: readonly MemberRole[];
+  readonly process: { readonly host: string; readonly pid: number; memoryBytes(): number };
+  readonly ambient: Ambient;
+  readonly logger: Logger;
+}
+
+/** How often a node compares what it runs with the plan, milliseconds. */
+const STEP_MS = 250;
+
+export class NodeAgent {
+  readonly #options: NodeAgentOptions;
+  readonly #leases = new Map<Unit, Lease>();
+  readonly #stop = new AbortController();
+  readonly #loop: Promise<void>;
+  readonly #startedAtMs: number;
+  #member: Lease | undefined;
+  #paused = false;
+  #draining = false;
+  #heartbeatDueMs = 0;
+
+  constructor(options: NodeAgentOptions) {
+    this.#options = options;
+    this.#startedAtMs = Math.round(options.ambient.clock.nowMs());
+    this.#loop = this.#run();
+  }
+
+  /** Gives every unit back after draining it, leaves the membership, and ends. */
+  async leave(): Promise<void> {
+    const { node, state } = this.#options;
+    this.#draining = true;
+    try {
+      await this.#announce();
+    } catch (thrown) {
+      toleratesOutage(thrown);
+    }
+    this.#stop.abort();
+    await this.#loop;
+    await node.close();
+    try {
+      await Promise.all([...this.#leases.values()].map((lease) => state.releaseLease(lease)));
+      if (this.#member) await state.releaseLease(this.#member);
+      await forgetMember(state, node.nodeId);
+    } catch (thrown) {
+      toleratesOutage(thrown);
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { ambient, logger } = this.#options;
+    while (!this.#stop.signal.aborted) {
+      try {
+        await this.#heartbeat();
+        await this.#followPlan();
+      } catch (thrown) {
+        logger.warn('the state store is away; going on with the units that run', {
+          ...errorFields(thrown),
+        });
+      }
+      await ambient.clock.sleep(STEP_MS, this.#stop.signal);
+    }
+  }
+
+  async #heartbeat(): Promise<void> {
+    const { node, state, ambient } = this.#options;
+    const nowMs = ambient.clock.monotonicMs();
+    if (nowMs < this.#heartbeatDueMs) return;
+    const name = memberLease(node.nodeId);
+    const renewed = this.#member ? await state.renewLease(this.#member, MEMBER_TTL_MS) : false;
+    if (!renewed) this.#member = await state.acquireLease(name, node.nodeId, MEMBER_TTL_MS);
+    await this.#announce();
+    for (const [unit, lease] of this.#leases) {
+      if (await state.renewLease(lease, MEMBER_TTL_MS)) continue;
+      await this.#regain(unit);
+    }
+    this.#heartbeatDueMs = nowMs + HEARTBEAT_MS;
+  }
+
+  /** NA2 */
+  async #regain(unit: Unit): Promise<void> {
+    const { node, state, logger } = this.#options;
+    const lease = await state.acquireLease(unit, node.nodeId, MEMBER_TTL_MS);
+    if (lease) {
+      this.#leases.set(unit, lease);
+      return;
+    }
+    logger.warn('another member took the unit over', { unit, node: node.nodeId });
+    this.#leases.delete(unit);
+    await node.abandon(unit);
+  }
+
+  async #announce(): Promise<void> {
+    const { node, state, roles, process, ambient } = this.#options;
+    await announceMember(state, {
+      memberId: node.nodeId,
+      roles,
+      host: process.host,
+      pid: process.pid,
+      startedAtMs: this.#startedAtMs,
+      heartbeatMs: Math.round(ambient.clock.nowMs()),
+      draining: this.#draining,
+      memoryBytes: process.memoryBytes(),
+      restarts: node.restarts,
+    });
+  }
+
+  async #followPlan(): Promise<void> {
+    const { node, state } = this.#options;
+    const [placement, control] = await Promise.all([readPlacement(state), readControl(state)]);
+    this.#draining = control.draining.has(node.nodeId);
+    // An empty plan means that Redis lost it, not that nobody should work (NA3).
+    if (placement.size > 0) {
+      for (const unit of node.units) {
+        if (placement.get(unit) !== node.nodeId) void this.#giveBack(unit);
+      }
+      for (const [unit, memberId] of placement) {
+        if (memberId === node.nodeId) await this.#take(unit);
+      }
+    }
+    if (control.paused !== this.#paused) {
+      this.#paused = control.paused;
+      await (control.paused ? node.pause() : node.resume());
+    }
+  }
+
+  async #take(unit: Unit): Promise<void> {
+    const { node, state } = this.#options;
+    if (node.units.has(unit)) return;
+    const lease = await state.acquireLease(unit, node.nodeId, MEMBER_TTL_MS);
+    if (!lease) return;
+    this.#leases.set(unit, lease);
+    node.start(unit);
+    if (this.#paused) await node.pause();
+  }
+
+  async #giveBack(unit: Unit): Promise<void> {
+    const { node, state, logger } = this.#options;
+    await node.release(unit);
+    const lease = this.#leases.get(unit);
+    this.#leases.delete(unit);
+    try {
+      if (lease) await state.releaseLease(lease);
+    } catch (thrown) {
+      logger.warn('a lease runs out by itself', { unit, ...errorFields(thrown) });
+    }
+  }
+}

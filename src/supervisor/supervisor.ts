@@ -1,0 +1,213 @@
+/**
+ * The supervisor: one of possibly several leads, watches the members and decides where units run.
+ *
+ *   standby ──(lease free)──► leading ──(lease lost)──► standby
+ *
+ * Invariants:
+ * - SU1 Only the leader writes the placement; two leaders for a moment cost moves, never data (P2).
+ * - SU2 A member whose lease is gone loses its units at once; they go where balance wants them.
+ * - SU3 The plan is made from what the stores say now; a lost state store only means making it anew.
+ */
+import type { Ambient } from '../ambient.ts';
+import { errorFields, type Logger } from '../logger.ts';
+import type { EventSource, TopicInfo } from '../storage/source/event-source.ts';
+import type { Lease, StateStore } from '../storage/state/state-store.ts';
+import { readControl, readPinned, readPlacement, writePlacement } from './control.ts';
+import { forgetMember, MEMBER_TTL_MS, type Member, readMembers } from './membership.ts';
+import { type Placement, placementMoves, placeUnits } from './placement.ts';
+import { parseUnit } from './units.ts';
+
+export interface SupervisorOptions {
+  readonly supervisorId: string;
+  readonly state: StateStore;
+  readonly source: EventSource;
+  readonly topic: TopicInfo;
+  readonly silverShards: number;
+  readonly ambient: Ambient;
+  readonly logger: Logger;
+  readonly onEvent?: (event: SupervisorEvent) => void;
+}
+
+/** What the supervisor noticed or decided; shown live and kept for a while. */
+export type SupervisorEvent =
+  | { readonly kind: 'leading'; readonly supervisorId: string; readonly epoch: number }
+  | { readonly kind: 'standby'; readonly supervisorId: string }
+  | { readonly kind: 'member-joined'; readonly memberId: string }
+  | { readonly kind: 'member-lost'; readonly memberId: string }
+  | {
+      readonly kind: 'unit-moved';
+      readonly unit: string;
+      readonly from: string | undefined;
+      readonly to: string | undefined;
+    }
+  | { readonly kind: 'partitions-added'; readonly partitionCount: number };
+
+const LEADER_LEASE = 'supervisor';
+const LEADER_TTL_MS = 4_000;
+const STEP_MS = 250;
+/** How often the topic's shape is read, milliseconds. */
+const DESCRIBE_MS = 5_000;
+
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #stop = new AbortController();
+  readonly #loop: Promise<void>;
+  #lease: Lease | undefined;
+  #renewDueMs = 0;
+  #describeDueMs = 0;
+  #topic: TopicInfo;
+  #known = new Set<string>();
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#topic = options.topic;
+    this.#describeDueMs = options.ambient.clock.monotonicMs() + DESCRIBE_MS;
+    this.#loop = this.#run();
+  }
+
+  get isLeading(): boolean {
+    return this.#lease !== undefined;
+  }
+
+  get epoch(): number | undefined {
+    return this.#lease?.epoch;
+  }
+
+  get topic(): TopicInfo {
+    return this.#topic;
+  }
+
+  /** Plans without carrying out: what a rebalance would move. */
+  async plan(strategy: 'sticky' | 'even'): Promise<{ readonly before: Placement; readonly after: Placement }> {
+    const { state } = this.#options;
+    const { alive } = await readMembers(state);
+    return this.#planWith(alive, strategy);
+  }
+
+  /** Plans and writes the plan; nodes follow it within moments. */
+  async rebalance(strategy: 'sticky' | 'even'): Promise<{ readonly before: Placement; readonly after: Placement }> {
+    const planned = await this.plan(strategy);
+    await this.#carryOut(planned.before, planned.after);
+    return planned;
+  }
+
+  /** Gives the lead back and ends. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#loop;
+    try {
+      if (this.#lease) await this.#options.state.releaseLease(this.#lease);
+    } catch (thrown) {
+      this.#options.logger.warn('the lead runs out by itself', errorFields(thrown));
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { ambient, logger } = this.#options;
+    while (!this.#stop.signal.aborted) {
+      try {
+        if (await this.#leads()) await this.#lead();
+      } catch (thrown) {
+        logger.warn('supervision waits for a service', errorFields(thrown));
+      }
+      await ambient.clock.sleep(STEP_MS, this.#stop.signal);
+    }
+  }
+
+  async #leads(): Promise<boolean> {
+    const { supervisorId, state, ambient } = this.#options;
+    const nowMs = ambient.clock.monotonicMs();
+    if (this.#lease && nowMs < this.#renewDueMs) return true;
+    if (this.#lease && !(await state.renewLease(this.#lease, LEADER_TTL_MS))) {
+      this.#lease = undefined;
+      this.#emit({ kind: 'standby', supervisorId });
+    }
+    if (!this.#lease) {
+      this.#lease = await state.acquireLease(LEADER_LEASE, supervisorId, LEADER_TTL_MS);
+      if (this.#lease) this.#emit({ kind: 'leading', supervisorId, epoch: this.#lease.epoch });
+    }
+    this.#renewDueMs = nowMs + LEADER_TTL_MS / 4;
+    return this.#lease !== undefined;
+  }
+
+  async #lead(): Promise<void> {
+    const { state, source, ambient, logger } = this.#options;
+    const { alive, dead } = await readMembers(state);
+    for (const memberId of dead) {
+      await forgetMember(state, memberId);
+      if (this.#known.has(memberId)) this.#emit({ kind: 'member-lost', memberId });
+    }
+    for (const { memberId } of alive) {
+      if (!this.#known.has(memberId)) this.#emit({ kind: 'member-joined', memberId });
+    }
+    this.#known = new Set(alive.map(({ memberId }) => memberId));
+    if (ambient.clock.monotonicMs() >= this.#describeDueMs) {
+      this.#describeDueMs = ambient.clock.monotonicMs() + DESCRIBE_MS;
+      const topic = await source.describe();
+      if (topic.topicId !== this.#topic.topicId) {
+        logger.error('the topic was deleted and created again', { topic: topic.topic });
+      } else if (topic.partitionCount > this.#topic.partitionCount) {
+        this.#topic = topic;
+        this.#emit({ kind: 'partitions-added', partitionCount: topic.partitionCount });
+      }
+    }
+    if (alive.length === 0) return;
+    const { before, after } = await this.#planWith(alive, 'sticky');
+    await this.#carryOut(before, after);
+  }
+
+  async #planWith(
+    members: readonly Member[],
+    strategy: 'sticky' | 'even',
+  ): Promise<{ readonly before: Placement; readonly after: Placement }> {
+    const { state, silverShards } = this.#options;
+    const [before, pinned, control] = await Promise.all([
+      readPlacement(state),
+      readPinned(state),
+      readControl(state),
+    ]);
+    const after = placeUnits({
+      members: members.map((member) => ({
+        ...member,
+        draining: member.draining || control.draining.has(member.memberId),
+      })),
+      partitionCount: this.#topic.partitionCount,
+      silverShards,
+      current: before,
+      pinned,
+      lag: strategy === 'even' ? await this.#lags() : new Map(),
+      strategy,
+    });
+    return { before, after };
+  }
+
+  /** Records behind, by partition, from the nodes' hints. */
+  async #lags(): Promise<Map<number, number>> {
+    const { state } = this.#options;
+    const keys = await state.keys('partition:');
+    const lags = new Map<number, number>();
+    for (const key of keys) {
+      const parsed = parseUnit(key);
+      const { endOffset, nextOffset } = await state.getHash(key);
+      const lag = Number(endOffset) - Number(nextOffset);
+      if (parsed?.kind === 'partition' && Number.isFinite(lag)) lags.set(parsed.index, Math.max(0, lag));
+    }
+    return lags;
+  }
+
+  async #carryOut(before: Placement, after: Placement): Promise<void> {
+    const moves = placementMoves(before, after);
+    if (moves.length === 0) return;
+    await writePlacement(this.#options.state, before, after);
+    for (const move of moves) this.#emit({ kind: 'unit-moved', ...move });
+  }
+
+  #emit(event: SupervisorEvent): void {
+    const { kind, ...fields } = event;
+    this.#options.logger.info(`supervisor: ${kind}`, fields);
+    this.#options.onEvent?.(event);
+  }
+}
+
+/** How long a dead member's units may stay where they are: its lease plus one step. */
+export const DETECTION_MS = MEMBER_TTL_MS + STEP_MS;
