@@ -206,12 +206,13 @@ function checkGold(
   for (const [index, aggregate] of gold.entries()) {
     if (!aggregate) continue;
     const path = ['gold', index];
-    if (aggregate.name !== undefined && names.has(aggregate.name)) {
-      report([...path, 'name'], `a second "${aggregate.name}"`, 'aggregates with different names');
+    const table = aggregate.name && tableNameOf(aggregate.name);
+    if (table && names.has(table)) {
+      report([...path, 'name'], `a second "${table}"`, 'aggregates with different table names');
     }
-    if (aggregate.name !== undefined) names.add(aggregate.name);
-    if (reserved !== '' && aggregate.name === reserved) {
-      report([...path, 'name'], `"${reserved}"`, 'a name other than the reconciliation report');
+    if (table) names.add(table);
+    if (table && table === reserved) {
+      report([...path, 'name'], `"${table}"`, 'a name other than the reconciliation report');
     }
     const windowMs = aggregate.window;
     if (windowMs !== undefined && (windowMs > DAY_MS || DAY_MS % windowMs !== 0)) {
@@ -359,7 +360,7 @@ function checkOperations(file: File, report: Report): void {
   }
 }
 
-/** The table name of a pipeline: `-` as `_`. */
-export function tableNameOf(pipelineName: string): string {
-  return pipelineName.replaceAll('-', '_');
+/** The table name of a pipeline or an aggregate: `-` as `_`. */
+export function tableNameOf(name: string): string {
+  return name.replaceAll('-', '_');
 }
