@@ -1,0 +1,502 @@
+/**
+ * Growable columns of events in Arrow layout (columns.ts): append, take back, copy rows between columns. Pure.
+ *
+ * C1 A column without nulls has no validity bitmap; it appears with the first null.
+ * C2 `view` shares memory with the builder and is valid until the next append or reset; the view of
+ *    a builder that is not used again is a finished column.
+ */
+import { assert } from '../../errors.ts';
+import { bitAt, bitmapBytes, setBits } from '../bitmaps.ts';
+import { entryTypeOf } from '../column-builder.ts';
+import { type FixedValues, isNullAt, type Vector } from '../columns.ts';
+import type { DataType } from '../types.ts';
+
+const ROWS_MIN = 16;
+/** Below this many bytes a loop beats TypedArray.set. */
+const LOOP_BYTES = 64;
+const OFFSET_MAX = 2 ** 31 - 1;
+
+/** Common part: length, nulls and growth. */
+export abstract class ColumnBuilder {
+  readonly type: DataType;
+  length = 0;
+  nullCount = 0;
+  protected capacity = 0;
+  #validity = new Uint8Array(0);
+
+  constructor(type: DataType) {
+    this.type = type;
+  }
+
+  appendNull(): void {
+    if (this.length === this.capacity) this.#growFor(this.length + 1);
+    if (this.nullCount++ === 0) this.#startValidity();
+    this.#validity[this.length >> 3]! &= ~(1 << (this.length & 7));
+    this.appendNullValue();
+    this.length++;
+  }
+
+  appendNulls(count: number): void {
+    for (let i = 0; i < count; i++) this.appendNull();
+  }
+
+  isNull(row: number): boolean {
+    return this.nullCount > 0 && !bitAt(this.#validity, row);
+  }
+
+  /** Takes back the rows from `length` on. */
+  truncate(length: number): void {
+    for (let row = length; row < this.length && this.nullCount > 0; row++) {
+      if (this.isNull(row)) this.nullCount--;
+    }
+    this.length = length;
+    this.truncateValues();
+  }
+
+  /** Takes back every row, keeping the memory. */
+  reset(): void {
+    this.nullCount = 0;
+    this.truncate(0);
+  }
+
+  /** Appends the rows `rows[0 .. count)` of `source`, a column of the same type. */
+  appendRows(source: Vector, rows: Int32Array, count: number): void {
+    if (this.length + count > this.capacity) this.#growFor(this.length + count);
+    const before = this.length;
+    this.appendValues(source, rows, count);
+    this.length = before + count;
+    if (source.nullCount === 0) {
+      if (this.nullCount > 0) setBits(this.#validity, before, count);
+      return;
+    }
+    for (let i = 0; i < count; i++) {
+      const row = before + i;
+      if (!isNullAt(source, rows[i]!)) {
+        if (this.nullCount > 0) this.#validity[row >> 3]! |= 1 << (row & 7);
+        continue;
+      }
+      if (this.nullCount++ === 0) this.#startValidity();
+      this.#validity[row >> 3]! &= ~(1 << (row & 7));
+    }
+  }
+
+  /** The rows so far as a column (C2). */
+  view(): Vector {
+    const { type, length, nullCount } = this;
+    const validity = nullCount === 0 ? undefined : this.#validity.subarray(0, bitmapBytes(length));
+    return { type, length, nullCount, validity, ...this.viewValues() };
+  }
+
+  /** Makes room for one row and marks it as not null; the caller writes it and adds to `length`. */
+  protected claimRow(): void {
+    if (this.length === this.capacity) this.#growFor(this.length + 1);
+    if (this.nullCount > 0) this.#validity[this.length >> 3]! |= 1 << (this.length & 7);
+  }
+
+  protected abstract growTo(capacity: number): void;
+  /** Writes what stands below a null at `length`. */
+  protected abstract appendNullValue(): void;
+  /** Copies values to `length` and on, without touching `length`. */
+  protected abstract appendValues(source: Vector, rows: Int32Array, count: number): void;
+  protected abstract truncateValues(): void;
+  protected abstract viewValues(): Pick<Vector, 'values' | 'offsets' | 'data' | 'children'>;
+
+  #growFor(rows: number): void {
+    let capacity = Math.max(ROWS_MIN, this.capacity * 2);
+    while (capacity < rows) capacity *= 2;
+    this.growTo(capacity);
+    const validity = new Uint8Array(capacity >> 3);
+    validity.set(this.#validity);
+    this.#validity = validity;
+    this.capacity = capacity;
+  }
+
+  /** Every row so far is valid; rows to come set their own bit. */
+  #startValidity(): void {
+    this.#validity.fill(0xff);
+  }
+}
+
+const FIXED_WORDS = {
+  byte: 1,
+  short: 1,
+  integer: 1,
+  float: 1,
+  date: 1,
+  long: 2,
+  timestamp: 2,
+  double: 2,
+} as const;
+
+const CAST_WORDS = new Int32Array(2);
+const CAST_DOUBLE = new Float64Array(CAST_WORDS.buffer);
+const CAST_FLOAT = new Float32Array(CAST_WORDS.buffer);
+
+/** Fixed-width values as 32-bit words, low word first; bytes and shorts are narrowed in the view. */
+export class FixedBuilder extends ColumnBuilder {
+  /** 32-bit words of a row: 1, 2 or 4. */
+  readonly width: number;
+  #words = new Int32Array(0);
+
+  constructor(type: DataType) {
+    super(type);
+    this.width = wordsPerRow(type);
+  }
+
+  append32(value: number): void {
+    this.claimRow();
+    this.#words[this.length++] = value;
+  }
+
+  append64(low: number, high: number): void {
+    this.claimRow();
+    const at = 2 * this.length++;
+    this.#words[at] = low;
+    this.#words[at + 1] = high;
+  }
+
+  appendDouble(value: number): void {
+    CAST_DOUBLE[0] = value;
+    this.append64(CAST_WORDS[0]!, CAST_WORDS[1]!);
+  }
+
+  appendFloat(value: number): void {
+    CAST_FLOAT[0] = value;
+    this.append32(CAST_WORDS[0]!);
+  }
+
+  append128(unscaled: bigint): void {
+    this.claimRow();
+    const at = 4 * this.length++;
+    for (let i = 0; i < 4; i++) {
+      this.#words[at + i] = Number(BigInt.asIntN(32, unscaled >> BigInt(32 * i)));
+    }
+  }
+
+  /** A decimal whose unscaled value fits a double exactly. */
+  append128FromNumber(unscaled: number): void {
+    this.claimRow();
+    const at = 4 * this.length++;
+    const high = Math.floor(unscaled / 2 ** 32);
+    this.#words[at] = unscaled - high * 2 ** 32;
+    this.#words[at + 1] = high;
+    this.#words[at + 2] = high >> 31;
+    this.#words[at + 3] = high >> 31;
+  }
+
+  /** The words so far; the builder's own memory. */
+  words(): Int32Array {
+    return this.#words;
+  }
+
+  protected override growTo(capacity: number): void {
+    const words = new Int32Array(capacity * this.width);
+    words.set(this.#words);
+    this.#words = words;
+  }
+
+  protected override appendNullValue(): void {
+    this.#words.fill(0, this.length * this.width, (this.length + 1) * this.width);
+  }
+
+  protected override appendValues(source: Vector, rows: Int32Array, count: number): void {
+    const from = wordsOf(source);
+    const to = this.#words;
+    let at = this.length * this.width;
+    if (this.width === 1) {
+      for (let i = 0; i < count; i++) to[at++] = from[rows[i]!]!;
+    } else if (this.width === 2) {
+      for (let i = 0; i < count; i++) {
+        const row = 2 * rows[i]!;
+        to[at] = from[row]!;
+        to[at + 1] = from[row + 1]!;
+        at += 2;
+      }
+    } else {
+      for (let i = 0; i < count; i++) {
+        const row = 4 * rows[i]!;
+        for (let k = 0; k < 4; k++) to[at++] = from[row + k]!;
+      }
+    }
+  }
+
+  protected override truncateValues(): void {}
+
+  protected override viewValues(): { values: FixedValues } {
+    return { values: valuesOver(this.type, this.#words, this.length) };
+  }
+}
+
+function wordsPerRow(type: DataType): number {
+  if (type.kind === 'decimal') return 4;
+  assert(type.kind === 'primitive' && type.name in FIXED_WORDS, 'a fixed-width type');
+  return FIXED_WORDS[type.name as keyof typeof FIXED_WORDS];
+}
+
+function valuesOver(type: DataType, words: Int32Array, length: number): FixedValues {
+  const buffer = words.buffer;
+  if (type.kind === 'decimal') return new BigInt64Array(buffer, 0, 2 * length);
+  assert(type.kind === 'primitive', 'a fixed-width type');
+  switch (type.name) {
+    case 'byte':
+      return Int8Array.from(words.subarray(0, length));
+    case 'short':
+      return Int16Array.from(words.subarray(0, length));
+    case 'float':
+      return new Float32Array(buffer, 0, length);
+    case 'double':
+      return new Float64Array(buffer, 0, length);
+    case 'long':
+    case 'timestamp':
+      return new BigInt64Array(buffer, 0, length);
+    default:
+      return words.subarray(0, length);
+  }
+}
+
+/** The values of a fixed-width column as 32-bit words, sharing memory where the layout allows. */
+export function wordsOf(vector: Vector): Int32Array {
+  const values = vector.values;
+  assert(values !== undefined, 'a fixed-width column');
+  if (values instanceof Int32Array) return values;
+  if (values instanceof Int8Array || values instanceof Int16Array) return Int32Array.from(values);
+  return new Int32Array(values.buffer, values.byteOffset, values.byteLength >> 2);
+}
+
+/** Booleans as a bitmap. */
+export class BooleanBuilder extends ColumnBuilder {
+  #bits = new Uint8Array(0);
+
+  append(value: boolean): void {
+    this.claimRow();
+    this.#write(this.length++, value);
+  }
+
+  protected override growTo(capacity: number): void {
+    const bits = new Uint8Array(capacity >> 3);
+    bits.set(this.#bits);
+    this.#bits = bits;
+  }
+
+  protected override appendNullValue(): void {
+    this.#write(this.length, false);
+  }
+
+  protected override appendValues(source: Vector, rows: Int32Array, count: number): void {
+    const bits = source.values as Uint8Array;
+    for (let i = 0; i < count; i++) {
+      this.#write(this.length + i, bitAt(bits, rows[i]!));
+    }
+  }
+
+  protected override truncateValues(): void {}
+
+  protected override viewValues(): { values: Uint8Array } {
+    return { values: this.#bits.subarray(0, bitmapBytes(this.length)) };
+  }
+
+  #write(row: number, value: boolean): void {
+    if (value) this.#bits[row >> 3]! |= 1 << (row & 7);
+    else this.#bits[row >> 3]! &= ~(1 << (row & 7));
+  }
+}
+
+/** Strings and binaries. */
+export class BytesBuilder extends ColumnBuilder {
+  #offsets = new Int32Array(1);
+  #data = new Uint8Array(0);
+
+  /** Bytes of all rows so far. */
+  get dataLength(): number {
+    return this.#offsets[this.length]!;
+  }
+
+  append(source: Uint8Array, start: number, end: number): void {
+    this.claimRow();
+    const at = this.#offsets[this.length]!;
+    this.#reserve(at + end - start);
+    copyBytes(source, start, end, this.#data, at);
+    this.#offsets[++this.length] = at + end - start;
+  }
+
+  /** The bytes of all rows; the builder's own memory. */
+  data(): Uint8Array {
+    return this.#data;
+  }
+
+  /** Where row `row` begins in `data`. */
+  offset(row: number): number {
+    return this.#offsets[row]!;
+  }
+
+  protected override growTo(capacity: number): void {
+    const offsets = new Int32Array(capacity + 1);
+    offsets.set(this.#offsets);
+    this.#offsets = offsets;
+  }
+
+  protected override appendNullValue(): void {
+    this.#offsets[this.length + 1] = this.#offsets[this.length]!;
+  }
+
+  protected override appendValues(source: Vector, rows: Int32Array, count: number): void {
+    const from = source.offsets!;
+    const bytes = source.data!;
+    const to = this.#offsets;
+    const first = to[this.length]!;
+    let at = first;
+    for (let i = 0; i < count; i++) {
+      const row = rows[i]!;
+      at += from[row + 1]! - from[row]!;
+      assert(at <= OFFSET_MAX, 'a column holds less than 2 GiB');
+      to[this.length + i + 1] = at;
+    }
+    this.#reserve(at);
+    at = first;
+    for (let i = 0; i < count; ) {
+      const start = rows[i]!;
+      let next = start + 1;
+      for (i++; i < count && rows[i] === next; i++) next++;
+      copyBytes(bytes, from[start]!, from[next]!, this.#data, at);
+      at += from[next]! - from[start]!;
+    }
+  }
+
+  protected override truncateValues(): void {}
+
+  protected override viewValues(): Pick<Vector, 'offsets' | 'data'> {
+    return {
+      offsets: this.#offsets.subarray(0, this.length + 1),
+      data: this.#data.subarray(0, this.dataLength),
+    };
+  }
+
+  #reserve(size: number): void {
+    if (size <= this.#data.length) return;
+    assert(size <= OFFSET_MAX, 'a column holds less than 2 GiB');
+    const grown = new Uint8Array(Math.min(OFFSET_MAX, Math.max(size, 256, this.#data.length * 2)));
+    grown.set(this.#data);
+    this.#data = grown;
+  }
+}
+
+function copyBytes(
+  from: Uint8Array,
+  start: number,
+  end: number,
+  to: Uint8Array,
+  toStart: number,
+): void {
+  if (end - start > LOOP_BYTES) {
+    to.set(from.subarray(start, end), toStart);
+    return;
+  }
+  for (let i = start, at = toStart; i < end; i++, at++) to[at] = from[i]!;
+}
+
+/** Arrays, and maps as lists of (key, value): append the elements to `child`, then close the row. */
+export class ListBuilder extends ColumnBuilder {
+  readonly child: ColumnBuilder;
+  #offsets = new Int32Array(1);
+
+  constructor(type: DataType, child: ColumnBuilder) {
+    super(type);
+    this.child = child;
+  }
+
+  closeRow(): void {
+    this.claimRow();
+    this.#offsets[++this.length] = this.child.length;
+  }
+
+  protected override growTo(capacity: number): void {
+    const offsets = new Int32Array(capacity + 1);
+    offsets.set(this.#offsets);
+    this.#offsets = offsets;
+  }
+
+  protected override appendNullValue(): void {
+    this.#offsets[this.length + 1] = this.child.length;
+  }
+
+  protected override appendValues(source: Vector, rows: Int32Array, count: number): void {
+    const from = source.offsets!;
+    let total = 0;
+    for (let i = 0; i < count; i++) total += from[rows[i]! + 1]! - from[rows[i]!]!;
+    const childRows = new Int32Array(total);
+    const before = this.child.length;
+    let used = 0;
+    for (let i = 0; i < count; i++) {
+      const row = rows[i]!;
+      for (let k = from[row]!; k < from[row + 1]!; k++) childRows[used++] = k;
+      this.#offsets[this.length + i + 1] = before + used;
+    }
+    this.child.appendRows(source.children![0]!, childRows, total);
+  }
+
+  protected override truncateValues(): void {
+    this.child.truncate(this.#offsets[this.length]!);
+  }
+
+  protected override viewValues(): Pick<Vector, 'offsets' | 'children'> {
+    return {
+      offsets: this.#offsets.subarray(0, this.length + 1),
+      children: [this.child.view()],
+    };
+  }
+}
+
+/** Structs: append one row to each of `children`, then close the row. */
+export class StructBuilder extends ColumnBuilder {
+  readonly children: readonly ColumnBuilder[];
+
+  constructor(type: DataType, children: readonly ColumnBuilder[]) {
+    super(type);
+    this.children = children;
+  }
+
+  closeRow(): void {
+    this.claimRow();
+    this.length++;
+  }
+
+  protected override growTo(): void {}
+
+  protected override appendNullValue(): void {
+    for (const child of this.children) child.appendNull();
+  }
+
+  protected override appendValues(source: Vector, rows: Int32Array, count: number): void {
+    for (const [index, child] of this.children.entries()) {
+      child.appendRows(source.children![index]!, rows, count);
+    }
+  }
+
+  protected override truncateValues(): void {
+    for (const child of this.children) child.truncate(this.length);
+  }
+
+  protected override viewValues(): Pick<Vector, 'children'> {
+    return { children: this.children.map((child) => child.view()) };
+  }
+}
+
+/** A builder for any type. */
+export function builderFor(type: DataType): ColumnBuilder {
+  switch (type.kind) {
+    case 'decimal':
+      return new FixedBuilder(type);
+    case 'array':
+      return new ListBuilder(type, builderFor(type.element));
+    case 'map':
+      return new ListBuilder(type, builderFor(entryTypeOf(type)));
+    case 'struct':
+      return new StructBuilder(
+        type,
+        type.fields.map((f) => builderFor(f.type)),
+      );
+    case 'primitive':
+      if (type.name === 'string' || type.name === 'binary') return new BytesBuilder(type);
+      return type.name === 'boolean' ? new BooleanBuilder(type) : new FixedBuilder(type);
+  }
+}

@@ -1,0 +1,32 @@
+/** A list of 32-bit integers that grows; for side tables of the hot path. Pure. */
+export class IntList {
+  length = 0;
+  values = new Int32Array(64);
+
+  push(value: number): void {
+    if (this.length === this.values.length) this.#grow(1);
+    this.values[this.length++] = value;
+  }
+
+  /** Appends five values at once. */
+  push5(a: number, b: number, c: number, d: number, e: number): void {
+    if (this.length + 5 > this.values.length) this.#grow(5);
+    const { values, length } = this;
+    values[length] = a;
+    values[length + 1] = b;
+    values[length + 2] = c;
+    values[length + 3] = d;
+    values[length + 4] = e;
+    this.length = length + 5;
+  }
+
+  truncate(length: number): void {
+    this.length = length;
+  }
+
+  #grow(more: number): void {
+    const grown = new Int32Array(Math.max(this.values.length * 2, this.length + more));
+    grown.set(this.values.subarray(0, this.length));
+    this.values = grown;
+  }
+}
