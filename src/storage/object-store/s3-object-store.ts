@@ -50,7 +50,7 @@ const IDLE_SOCKET_MS = 4_000;
 
 /** Bounds on waiting (S5), milliseconds. */
 export interface S3Timeouts {
-  /** Until a connection is there, the wait for a free socket included. */
+  /** Until a connection is there. */
   readonly connectMs: number;
   /** Without a byte in either direction. */
   readonly silenceMs: number;
@@ -92,7 +92,9 @@ export class S3ObjectStore implements ObjectStore {
   readonly #prefix: string;
   readonly #ambient: Pick<Ambient, 'clock' | 'random'>;
   readonly #client: S3Client;
+  readonly #slots = new Slots(DATA_SOCKETS_MAX);
   readonly #createClient: S3Client;
+  readonly #createSlots = new Slots(CREATE_SOCKETS_MAX);
 
   constructor(options: S3ObjectStoreOptions) {
     const { lake, ambient, timeouts = { connectMs: 5_000, silenceMs: 30_000 } } = options;
@@ -132,6 +134,14 @@ export class S3ObjectStore implements ObjectStore {
     const Key = this.#keyOf(key);
     const range = options?.range;
     if (range) checkRange(range);
+    return this.#slots.run(() => this.#read(key, Key, range));
+  }
+
+  async #read(
+    key: string,
+    Key: string,
+    range: ByteRange | undefined,
+  ): Promise<Uint8Array | undefined> {
     const Range = range && `bytes=${range.start}-${range.end - 1}`;
     for (let attempt = 1; ; attempt++) {
       let response: GetObjectCommandOutput;
@@ -162,7 +172,8 @@ export class S3ObjectStore implements ObjectStore {
   async head(key: string): Promise<ObjectInfo | undefined> {
     const Key = this.#keyOf(key);
     try {
-      const found = await this.#client.send(new HeadObjectCommand({ Bucket: this.#bucket, Key }));
+      const command = new HeadObjectCommand({ Bucket: this.#bucket, Key });
+      const found = await this.#slots.run(() => this.#client.send(command));
       return {
         key,
         sizeBytes: found.ContentLength ?? 0,
@@ -177,15 +188,14 @@ export class S3ObjectStore implements ObjectStore {
 
   async put(key: string, body: Uint8Array): Promise<void> {
     const Key = this.#keyOf(key);
+    const command = new PutObjectCommand({
+      Bucket: this.#bucket,
+      Key,
+      Body: body,
+      ContentLength: body.byteLength,
+    });
     try {
-      await this.#client.send(
-        new PutObjectCommand({
-          Bucket: this.#bucket,
-          Key,
-          Body: body,
-          ContentLength: body.byteLength,
-        }),
-      );
+      await this.#slots.run(() => this.#client.send(command));
     } catch (thrown) {
       throw this.#error(readS3Failure(thrown), 'writing', key);
     }
@@ -193,16 +203,15 @@ export class S3ObjectStore implements ObjectStore {
 
   async createIfAbsent(key: string, body: Uint8Array): Promise<CreateOutcome> {
     const Key = this.#keyOf(key);
+    const command = new PutObjectCommand({
+      Bucket: this.#bucket,
+      Key,
+      Body: body,
+      ContentLength: body.byteLength,
+      IfNoneMatch: '*',
+    });
     try {
-      await this.#createClient.send(
-        new PutObjectCommand({
-          Bucket: this.#bucket,
-          Key,
-          Body: body,
-          ContentLength: body.byteLength,
-          IfNoneMatch: '*',
-        }),
-      );
+      await this.#createSlots.run(() => this.#createClient.send(command));
       return 'created';
     } catch (thrown) {
       const failure = readS3Failure(thrown);
@@ -224,17 +233,15 @@ export class S3ObjectStore implements ObjectStore {
     prefix: string,
     options?: { readonly startAfter?: string },
   ): AsyncIterable<ObjectInfo> {
-    const startAfter = options?.startAfter;
+    const startAfter = options?.startAfter ?? '';
     const request = {
       Bucket: this.#bucket,
       Prefix: this.#prefix + checkPrefix(prefix),
       // XML cannot hold every character that a key can.
       EncodingType: 'url',
-      ...(startAfter === undefined || startAfter === ''
-        ? {}
-        : { StartAfter: this.#prefix + startAfter }),
+      ...(startAfter === '' ? {} : { StartAfter: this.#prefix + startAfter }),
     } as const;
-    let last = startAfter ?? '';
+    let last = '';
     let token: string | undefined;
     do {
       const page = await this.#page(prefix, {
@@ -243,8 +250,8 @@ export class S3ObjectStore implements ObjectStore {
       });
       for (const object of page.Contents ?? []) {
         const key = decodeKey(object.Key ?? '', page.EncodingType).slice(this.#prefix.length);
-        // Folder markers and other keys that no adapter makes.
-        if (!isKey(key)) continue;
+        // Folder markers and other keys that no adapter makes; stores that ignore start-after.
+        if (!isKey(key) || compareKeys(key, startAfter) <= 0) continue;
         const order = compareKeys(key, last);
         if (order === 0) continue;
         if (order < 0) {
@@ -276,7 +283,8 @@ export class S3ObjectStore implements ObjectStore {
   async delete(key: string): Promise<void> {
     const Key = this.#keyOf(key);
     try {
-      await this.#client.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key }));
+      const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key });
+      await this.#slots.run(() => this.#client.send(command));
     } catch (thrown) {
       const failure = readS3Failure(thrown);
       if (!isAbsence(failure)) throw this.#error(failure, 'deleting', key);
@@ -301,7 +309,8 @@ export class S3ObjectStore implements ObjectStore {
     request: ConstructorParameters<typeof ListObjectsV2Command>[0],
   ): Promise<ListObjectsV2CommandOutput> {
     try {
-      return await this.#client.send(new ListObjectsV2Command(request));
+      const command = new ListObjectsV2Command(request);
+      return await this.#slots.run(() => this.#client.send(command));
     } catch (thrown) {
       throw this.#error(readS3Failure(thrown), 'listing', prefix);
     }
@@ -314,6 +323,28 @@ export class S3ObjectStore implements ObjectStore {
 
   #error(failure: S3Failure, doing: string, key: string): PipelineError {
     return s3Error(failure, `${doing} ${key} in ${this.description}`);
+  }
+}
+
+/** Lets a number of tasks run at once; in the agent's own line, waiting would count as connecting (S5). */
+class Slots {
+  readonly #waiting: (() => void)[] = [];
+  #free: number;
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await task();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
   }
 }
 

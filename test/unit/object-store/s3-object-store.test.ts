@@ -73,7 +73,7 @@ function openAt(port: number): S3ObjectStore {
       forcePathStyle: true,
     },
     ambient,
-    timeouts: { connectMs: 1000, silenceMs: 200 },
+    timeouts: { connectMs: 250, silenceMs: 200 },
   });
 }
 
@@ -196,6 +196,23 @@ it('S5 a read from a store that falls silent in the middle ends', async (t) => {
   await assert.rejects(store.get('k'), { kind: 'unavailable' });
 });
 
+it('S5 requests that wait for a free connection do not time out, and none is lost', async (t) => {
+  let running = 0;
+  let most = 0;
+  const slow: Answer = (response) => {
+    most = Math.max(most, ++running);
+    setTimeout(() => {
+      running--;
+      response.writeHead(200, { 'content-length': body.length }).end(body);
+    }, 100);
+  };
+  const { store, requests } = await stub(t, slow);
+  const reads = await Promise.all(Array.from({ length: 300 }, (_, i) => store.get(`k${i}`)));
+  assert.ok(reads.every((read) => read?.length === body.length));
+  assert.equal(requests.length, 300);
+  assert.ok(most > 8 && most <= 64, `${most} at once`);
+});
+
 it('a missing bucket is no missing object', async (t) => {
   const { store } = await stub(t, refusal(404, 'NoSuchBucket'));
   await assert.rejects(store.get('k'), { kind: 'invalid', message: /bucket does not exist/ });
@@ -249,7 +266,7 @@ async function keysOf(store: S3ObjectStore, startAfter = ''): Promise<string[]> 
 it('a listing follows its pages, drops repeated keys and folder markers', async (t) => {
   const { store, requests } = await stub(
     t,
-    listing(['t/', 't/0', 't/a+b'], 'more'),
+    listing(['t/', 't/-', 't/0', 't/a+b'], 'more'),
     refusal(503, 'SlowDown'),
     listing(['t/a+b', 't/c%25', 't/d/', 't/e//f']),
   );
