@@ -264,17 +264,21 @@ function recordBatchMessage(length: number, body: Body): Uint8Array {
 
 /**
  * Serializes a batch.
- * @returns one complete stream; the batch's buffers are not referenced by it
+ * @param allocate gives memory of a size in bytes; it need not be zeroed
+ * @returns one complete stream, in the memory that `allocate` gave
  */
-export function writeArrowStream(batch: ColumnBatch): Uint8Array {
+export function writeArrowStream(
+  batch: ColumnBatch,
+  allocate: (bytes: number) => Uint8Array = (bytes) => new Uint8Array(bytes),
+): Uint8Array {
   const body = new Body();
   for (const column of batch.columns) body.add(column);
   const schema = schemaMessage(batch.schema);
   const rows = recordBatchMessage(batch.length, body);
   const schemaEnd = roundUp(PREFIX_BYTES + schema.length, BUFFER_ALIGNMENT);
   const bodyStart = schemaEnd + roundUp(PREFIX_BYTES + rows.length, BUFFER_ALIGNMENT);
-  const stream = new Uint8Array(bodyStart + body.size + PREFIX_BYTES);
-  const view = new DataView(stream.buffer);
+  const stream = allocate(bodyStart + body.size + PREFIX_BYTES);
+  const view = new DataView(stream.buffer, stream.byteOffset, stream.byteLength);
   const putMessage = (metadata: Uint8Array, start: number, end: number): void => {
     view.setUint32(start, CONTINUATION, true);
     view.setUint32(start + 4, end - start - PREFIX_BYTES, true);
@@ -284,5 +288,6 @@ export function writeArrowStream(batch: ColumnBatch): Uint8Array {
   putMessage(rows, schemaEnd, bodyStart);
   for (const { bytes, position } of body.buffers) stream.set(bytes, bodyStart + position);
   view.setUint32(stream.length - PREFIX_BYTES, CONTINUATION, true);
+  view.setUint32(stream.length - PREFIX_BYTES + 4, 0, true);
   return stream;
 }

@@ -3,20 +3,20 @@
  *
  * Invariants:
  * - W1 Nothing stays allocated in WebAssembly memory after a call, whatever its outcome.
- * - W2 An instance that trapped is never used again: a trap skips destructors and leaves locks held.
+ * - W2 An instance that failed is never used again: a trap skips destructors and leaves locks held.
  * - W3 WebAssembly memory never shrinks, so an instance that has grown beyond a bound is dropped.
  *
  * Each thread has its own instance; loading takes some 30 ms and happens on first use.
  */
 import { createRequire } from 'node:module';
 import { assert, PipelineError } from '../../errors.ts';
-import { nullVector } from '../../pipeline/column-builder.ts';
+import { isTextual, nullVector } from '../../pipeline/column-builder.ts';
 import type { ColumnBatch } from '../../pipeline/columns.ts';
-import type { StructType } from '../../pipeline/types.ts';
+import type { DataType, StructType } from '../../pipeline/types.ts';
 import { writeArrowStream } from './arrow-ipc-writer.ts';
 import { readArrowMemory } from './arrow-memory-reader.ts';
 import type { EncodeOptions, ParquetCodec } from './parquet-codec.ts';
-import { projectParquet } from './parquet-projection.ts';
+import { projectParquet, withoutKeyValues } from './parquet-projection.ts';
 
 type ParquetWasm = typeof import('parquet-wasm/node');
 
@@ -26,8 +26,10 @@ const MODULE = 'parquet-wasm/node';
 /** Written to the footer; readers parse this form to work around known bugs of writers. */
 const CREATED_BY = 'tidemark version 0.1.0 (build parquet-wasm)';
 const ROW_GROUP_ROWS_MAX = 131_072;
-/** Keeps pages near their target size where rows are wide: the size is checked once per write batch. */
-const WRITE_BATCH_ROWS = 1024;
+/** Small enough to be compressed within the processor's cache. */
+const DATA_PAGE_BYTES = 256 * 1024;
+/** The most memory that is kept from one encoding to the next, beside WebAssembly's own. */
+const SCRATCH_BYTES_MAX = 128 * 1024 ** 2;
 
 export interface ParquetCodecOptions {
   /** An instance whose memory has grown beyond this is dropped after the call (W3). */
@@ -38,6 +40,14 @@ export interface ParquetCodecOptions {
 export function createParquetCodec(options: ParquetCodecOptions = {}): ParquetCodec {
   const memoryBytesMax = options.memoryBytesMax ?? 1024 ** 3;
   let instance: ParquetWasm | undefined;
+  let scratch = new Uint8Array(0);
+
+  /** Fresh memory would cost more in page faults than all the copying into it. */
+  const allocate = (bytes: number): Uint8Array => {
+    if (bytes > SCRATCH_BYTES_MAX) return new Uint8Array(bytes);
+    if (bytes > scratch.length) scratch = new Uint8Array(Math.min(bytes * 1.25, SCRATCH_BYTES_MAX));
+    return scratch.subarray(0, bytes);
+  };
 
   const load = (): ParquetWasm => {
     if (instance === undefined) {
@@ -48,7 +58,7 @@ export function createParquetCodec(options: ParquetCodecOptions = {}): ParquetCo
     return instance;
   };
 
-  /** Runs `work`, dropping the instance when it trapped (W2) or is too large (W3). */
+  /** Runs `work`, dropping the instance when it failed (W2) or is too large (W3). */
   const withWasm = <T>(work: (wasm: ParquetWasm) => T): T => {
     const wasm = load();
     try {
@@ -56,19 +66,20 @@ export function createParquetCodec(options: ParquetCodecOptions = {}): ParquetCo
       if (wasm.wasmMemory().buffer.byteLength > memoryBytesMax) instance = undefined;
       return result;
     } catch (error) {
-      if (error instanceof WebAssembly.RuntimeError) instance = undefined;
+      if (!(error instanceof PipelineError)) instance = undefined;
       throw error;
     }
   };
 
   return {
     encode(batch: ColumnBatch, encodeOptions: EncodeOptions): Uint8Array {
-      const stream = writeArrowStream(batch);
+      const stream = writeArrowStream(batch, allocate);
       try {
         return withWasm((wasm) => {
           // writeParquet consumes both, also when it fails.
           const table = wasm.Table.fromIPCStream(stream);
-          return wasm.writeParquet(table, writerProperties(wasm, encodeOptions));
+          const properties = writerProperties(wasm, batch.schema, encodeOptions);
+          return withoutKeyValues(wasm.writeParquet(table, properties));
         });
       } catch (error) {
         throw new PipelineError(
@@ -122,25 +133,36 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function writerProperties(wasm: ParquetWasm, options: EncodeOptions) {
+/**
+ * Dictionaries are for text that repeats. On numbers and times they cost several times the plain
+ * encoding and mostly end in a fallback to it; compression finds what repeats there.
+ */
+function writerProperties(wasm: ParquetWasm, schema: StructType, options: EncodeOptions) {
   const { Compression, EnabledStatistics, WriterPropertiesBuilder, WriterVersion } = wasm;
   const compression = {
     zstd: Compression.ZSTD,
     snappy: Compression.SNAPPY,
     none: Compression.UNCOMPRESSED,
   };
+  const plain = new Set(options.plainColumns);
   // Each setter consumes the builder it is called on.
   let builder = new WriterPropertiesBuilder()
     .setCreatedBy(CREATED_BY)
     .setWriterVersion(WriterVersion.V1)
     .setCompression(compression[options.compression])
     .setStatisticsEnabled(EnabledStatistics.Chunk)
-    .setWriteBatchSize(WRITE_BATCH_ROWS)
-    .setMaxRowGroupSize(ROW_GROUP_ROWS_MAX);
-  for (const column of options.plainColumns ?? []) {
-    builder = builder
-      .setColumnDictionaryEnabled(column, false)
-      .setColumnStatisticsEnabled(column, EnabledStatistics.None);
+    .setMaxRowGroupSize(ROW_GROUP_ROWS_MAX)
+    .setDataPageSizeLimit(DATA_PAGE_BYTES);
+  for (const { name, type } of schema.fields) {
+    if (isNested(type) || (isTextual(type) && !plain.has(name))) continue;
+    builder = builder.setColumnDictionaryEnabled(name, false);
+    if (isTextual(type)) {
+      builder = builder.setColumnStatisticsEnabled(name, EnabledStatistics.None);
+    }
   }
   return builder.build();
+}
+
+function isNested(type: DataType): boolean {
+  return type.kind === 'array' || type.kind === 'map' || type.kind === 'struct';
 }
