@@ -92,6 +92,12 @@ export interface LogEntry {
 
 /** Serialises an entry (A3), with a line feed after every action. */
 export function encodeLogEntry(entry: LogEntry): Uint8Array {
+  const lines = actionLines(entry).map((line) => `${stringifyExactJson(line)}\n`);
+  return new TextEncoder().encode(lines.join(''));
+}
+
+/** The entry's actions as JSON objects with the action's name as the only key. */
+export function actionLines(entry: LogEntry): Json[] {
   const lines: Json[] = [];
   if (entry.commitInfo) lines.push({ commitInfo: commitInfoToJson(entry.commitInfo) });
   if (entry.protocol) lines.push({ protocol: protocolToJson(entry.protocol) });
@@ -99,7 +105,7 @@ export function encodeLogEntry(entry: LogEntry): Uint8Array {
   for (const txn of entry.txns) lines.push({ txn: txnToJson(txn) });
   for (const file of entry.removes) lines.push({ remove: removeToJson(file) });
   for (const file of entry.adds) lines.push({ add: addToJson(file) });
-  return new TextEncoder().encode(lines.map((line) => `${stringifyExactJson(line)}\n`).join(''));
+  return lines;
 }
 
 /**
@@ -114,7 +120,7 @@ export function decodeLogEntry(version: number, bytes: Uint8Array, source: strin
   } catch (cause) {
     throw corruptLog(source, 'not UTF-8', cause);
   }
-  const entry = new EntryBuilder(version);
+  const entry = new EntryBuilder(version, version);
   let lineNumber = 0;
   let actions = 0;
   for (const line of text.split('\n')) {
@@ -142,6 +148,7 @@ export function corruptLog(place: string, problem: string, cause?: unknown): Pip
 /** Collects the actions of one entry and refuses those that reconcile with each other (A1). */
 export class EntryBuilder {
   readonly #version: number;
+  readonly #addedVersion: number | undefined;
   #commitInfo: CommitInfo | undefined;
   #protocol: ProtocolAction | undefined;
   #metadata: MetadataAction | undefined;
@@ -149,9 +156,10 @@ export class EntryBuilder {
   readonly #adds = new Map<string, LoggedFile>();
   readonly #removes = new Map<string, RemovedFile>();
 
-  /** @param version version the files were added in; see LiveFile.addedVersion */
-  constructor(version: number) {
+  /** @param addedVersion undefined when the lines are of a checkpoint; see LiveFile.addedVersion */
+  constructor(version: number, addedVersion: number | undefined) {
     this.#version = version;
+    this.#addedVersion = addedVersion;
   }
 
   /** Takes one line, an object with the action's name as its key. */
@@ -159,42 +167,21 @@ export class EntryBuilder {
     const commitInfo = line.optionalObject('commitInfo');
     if (commitInfo) this.#commitInfo ??= commitInfoFromJson(commitInfo);
     const protocol = line.optionalObject('protocol');
-    if (protocol) this.protocol(protocolFromJson(protocol), line.place);
-    const metadata = line.optionalObject('metaData');
-    if (metadata) this.metadata(metadataFromJson(metadata), line.place);
-    const txn = line.optionalObject('txn');
-    if (txn) this.txn(txnFromJson(txn), line.place);
-    const add = line.optionalObject('add');
-    if (add) this.add(addFromJson(add, this.#version), line.place);
-    const remove = line.optionalObject('remove');
-    if (remove) this.remove(removeFromJson(remove), line.place);
-  }
-
-  protocol(action: ProtocolAction, place: string): void {
-    if (this.#protocol) throw corruptLog(place, 'a second protocol action in one version');
-    this.#protocol = action;
-  }
-
-  metadata(action: MetadataAction, place: string): void {
-    if (this.#metadata) throw corruptLog(place, 'a second metaData action in one version');
-    this.#metadata = action;
-  }
-
-  txn(action: TxnAction, place: string): void {
-    if (this.#txns.has(action.appId)) {
-      throw corruptLog(place, `a second txn of ${action.appId} in one version`);
+    if (protocol) {
+      if (this.#protocol) throw corruptLog(line.place, 'a second protocol action in one version');
+      this.#protocol = protocolFromJson(protocol);
     }
-    this.#txns.set(action.appId, action);
-  }
-
-  add(file: LoggedFile, place: string): void {
-    this.#checkPath(file.path, place);
-    this.#adds.set(file.path, file);
-  }
-
-  remove(file: RemovedFile, place: string): void {
-    this.#checkPath(file.path, place);
-    this.#removes.set(file.path, file);
+    const metadata = line.optionalObject('metaData');
+    if (metadata) {
+      if (this.#metadata) throw corruptLog(line.place, 'a second metaData action in one version');
+      this.#metadata = metadataFromJson(metadata);
+    }
+    const txn = line.optionalObject('txn');
+    if (txn) this.#takeTxn(txnFromJson(txn), line.place);
+    const add = line.optionalObject('add');
+    if (add) this.#takeFile(this.#adds, addFromJson(add, this.#addedVersion), line.place);
+    const remove = line.optionalObject('remove');
+    if (remove) this.#takeFile(this.#removes, removeFromJson(remove), line.place);
   }
 
   done(): LogEntry {
@@ -209,10 +196,18 @@ export class EntryBuilder {
     };
   }
 
-  #checkPath(path: string, place: string): void {
-    if (this.#adds.has(path) || this.#removes.has(path)) {
-      throw corruptLog(place, `two actions for the file ${path} in one version`);
+  #takeTxn(txn: TxnAction, place: string): void {
+    if (this.#txns.has(txn.appId)) {
+      throw corruptLog(place, `a second txn of ${txn.appId} in one version`);
     }
+    this.#txns.set(txn.appId, txn);
+  }
+
+  #takeFile<T extends { readonly path: string }>(to: Map<string, T>, file: T, place: string): void {
+    if (this.#adds.has(file.path) || this.#removes.has(file.path)) {
+      throw corruptLog(place, `two actions for the file ${file.path} in one version`);
+    }
+    to.set(file.path, file);
   }
 }
 
@@ -323,7 +318,7 @@ function addToJson(file: LoggedFile): Json {
   };
 }
 
-function addFromJson(json: JsonFields, version: number): LoggedFile {
+function addFromJson(json: JsonFields, addedVersion: number | undefined): LoggedFile {
   refuseDeletionVector(json);
   return {
     ...pathFromJson(json),
@@ -332,7 +327,7 @@ function addFromJson(json: JsonFields, version: number): LoggedFile {
     modifiedMs: json.integer('modificationTime'),
     stats: json.optionalText('stats'),
     tags: json.optionalTextMap('tags'),
-    addedVersion: version,
+    addedVersion,
     dataChange: json.boolean('dataChange'),
   };
 }
@@ -360,21 +355,15 @@ function removeFromJson(json: JsonFields): RemovedFile {
   };
 }
 
+/** Decodes the path; remembers its spelling where ours would differ. */
 function pathFromJson(json: JsonFields): { path: string; encodedPath: string | undefined } {
-  return loggedPath(json.text('path'), json.place);
-}
-
-/** Decodes an action's path; remembers its spelling where ours would differ. */
-export function loggedPath(
-  encodedPath: string,
-  place: string,
-): { path: string; encodedPath: string | undefined } {
+  const encodedPath = json.text('path');
   try {
     const path = decodeFilePath(encodedPath);
     return { path, encodedPath: encodeFilePath(path) === encodedPath ? undefined : encodedPath };
   } catch (thrown) {
     if (!(thrown instanceof PipelineError)) throw thrown;
-    throw new PipelineError(thrown.kind, thrown.code, `${place}: ${thrown.message}`);
+    throw new PipelineError(thrown.kind, thrown.code, `${json.place}: ${thrown.message}`);
   }
 }
 

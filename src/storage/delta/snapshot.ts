@@ -205,7 +205,7 @@ export class TableSnapshot implements Snapshot {
     for (const file of entry.adds) {
       totalBytes += file.sizeBytes - (state.files.get(file.path)?.sizeBytes ?? 0);
       files.set(file.path, file);
-      tombstones.set(file.path, undefined);
+      if (state.tombstones.has(file.path)) tombstones.set(file.path, undefined);
     }
     return new TableSnapshot({
       version: entry.version,

@@ -2,6 +2,8 @@
  * What a writer asks of a Delta table and what it gets back. Pure types; the committer carries them out.
  * Source: PROTOCOL.md "Transaction Identifiers"; promises P2 and P3.
  */
+import type { StructType } from '../../pipeline/types.ts';
+import type { Snapshot } from './snapshot.ts';
 
 /** A data file that is durably stored and not yet in the table. */
 export interface NewFile {
@@ -25,6 +27,14 @@ export interface ProgressUpdate {
   readonly next: bigint;
 }
 
+/** A change of the table itself; every column that is there stays as it is. */
+export interface MetadataUpdate {
+  /** The whole new schema: the present columns and further, nullable ones. */
+  readonly schema?: StructType;
+  /** Properties to set; the others stay. */
+  readonly configuration?: Readonly<Record<string, string>>;
+}
+
 export interface CommitRequest {
   /** Delta's operation name, such as `STREAMING UPDATE`, `OPTIMIZE`. */
   readonly operation: string;
@@ -35,7 +45,13 @@ export interface CommitRequest {
   readonly removes?: readonly string[];
   /** false only when rows are merely rearranged. Default true. */
   readonly dataChange?: boolean;
+  readonly metadata?: MetadataUpdate;
   readonly progress: readonly ProgressUpdate[];
+  /**
+   * The snapshot the writer worked from: a change of metadata or protocol since then is a conflict.
+   * Default: the newest one known at the call.
+   */
+  readonly basedOn?: Snapshot;
   /** Goes into commitInfo as `tidemark`: offsets, counts, upstream version. */
   readonly lineage?: Readonly<Record<string, unknown>>;
   /** Give up waiting for an undecided outcome (then the outcome is `unknown`). */

@@ -11,16 +11,23 @@
 /** Values of changed keys; undefined removes a key. */
 export type MapChanges<K, V> = ReadonlyMap<K, V | undefined>;
 
+/** Either the entries (newest view) or the way to them (V2). */
+type Place<K, V> =
+  | { readonly kind: 'here'; readonly entries: Map<K, V> }
+  | { readonly kind: 'behind'; readonly undo: MapChanges<K, V>; readonly next: Anchor<K, V> };
+
+/** What successive views hang on to: its place changes once, when a successor takes the entries. */
+interface Anchor<K, V> {
+  place: Place<K, V>;
+}
+
 export class VersionedMap<K, V> {
   readonly size: number;
-  /** Either the entries (newest view) or the way to them (V2). */
-  #place:
-    | { readonly kind: 'here'; readonly entries: Map<K, V> }
-    | { readonly kind: 'behind'; readonly undo: MapChanges<K, V>; readonly next: VersionedMap<K, V> };
+  readonly #anchor: Anchor<K, V>;
 
   private constructor(entries: Map<K, V>) {
     this.size = entries.size;
-    this.#place = { kind: 'here', entries };
+    this.#anchor = { place: { kind: 'here', entries } };
   }
 
   /** Takes ownership of `entries`; the caller must not touch them again. */
@@ -29,13 +36,11 @@ export class VersionedMap<K, V> {
   }
 
   get(key: K): V | undefined {
-    let view: VersionedMap<K, V> = this;
-    for (;;) {
-      const place = view.#place;
-      if (place.kind === 'here') return place.entries.get(key);
+    let { place } = this.#anchor;
+    for (; place.kind === 'behind'; place = place.next.place) {
       if (place.undo.has(key)) return place.undo.get(key);
-      view = place.next;
     }
+    return place.entries.get(key);
   }
 
   has(key: K): boolean {
@@ -45,28 +50,26 @@ export class VersionedMap<K, V> {
   /** A view with `changes` applied. From the newest view it costs the changes, from others a copy. */
   with(changes: MapChanges<K, V>): VersionedMap<K, V> {
     if (changes.size === 0) return this;
-    if (this.#place.kind !== 'here') return new VersionedMap(this.toMap()).with(changes);
-    const { entries } = this.#place;
+    const { place } = this.#anchor;
+    if (place.kind === 'behind') return VersionedMap.owning(this.toMap()).with(changes);
+    const { entries } = place;
     const undo = new Map<K, V | undefined>();
     for (const [key, value] of changes) {
       undo.set(key, entries.get(key));
       if (value === undefined) entries.delete(key);
       else entries.set(key, value);
     }
-    const next = new VersionedMap(entries);
-    this.#place = { kind: 'behind', undo, next };
+    const next = VersionedMap.owning(entries);
+    this.#anchor.place = { kind: 'behind', undo, next: next.#anchor };
     return next;
   }
 
   /** A copy of this view's entries; costs all of them. */
   toMap(): Map<K, V> {
     const undos: MapChanges<K, V>[] = [];
-    let view: VersionedMap<K, V> = this;
-    while (view.#place.kind === 'behind') {
-      undos.push(view.#place.undo);
-      view = view.#place.next;
-    }
-    const entries = new Map(view.#place.entries);
+    let { place } = this.#anchor;
+    for (; place.kind === 'behind'; place = place.next.place) undos.push(place.undo);
+    const entries = new Map(place.entries);
     for (const undo of undos.reverse()) {
       for (const [key, value] of undo) {
         if (value === undefined) entries.delete(key);
@@ -78,8 +81,7 @@ export class VersionedMap<K, V> {
 
   /** This view's values at the time of the call; costs all of them. */
   values(): V[] {
-    return this.#place.kind === 'here'
-      ? [...this.#place.entries.values()]
-      : [...this.toMap().values()];
+    const { place } = this.#anchor;
+    return [...(place.kind === 'here' ? place.entries : this.toMap()).values()];
   }
 }

@@ -1,0 +1,87 @@
+/**
+ * Writes a checkpoint and announces it. Source: PROTOCOL.md "Checkpoints", "Last Checkpoint File".
+ *
+ * W1 A checkpoint is never left in the log unless it was read back and says what the snapshot says:
+ *    other readers pick the newest one they list and cannot all recover from a bad one.
+ * W2 `_last_checkpoint` names only checkpoints that passed W1, and its version never goes back.
+ */
+import type { Clock } from '../../ambient.ts';
+import { PipelineError } from '../../errors.ts';
+import type { ObjectStore } from '../object-store/object-store.ts';
+import {
+  CHECKPOINT_READ_SCHEMA,
+  checkpointColumns,
+  checkpointEntry,
+  encodeLastCheckpoint,
+  entryFromCheckpoint,
+  sameActions,
+} from './checkpoint.ts';
+import { checkpointKey, lastCheckpointKey } from './log-path.ts';
+import type { CheckpointCodec, LogReader } from './log-reader.ts';
+import type { TableSnapshot } from './snapshot.ts';
+
+export interface CheckpointWriterOptions {
+  readonly store: ObjectStore;
+  readonly codec: CheckpointCodec;
+  readonly clock: Clock;
+  readonly reader: LogReader;
+  readonly root: string;
+}
+
+/**
+ * Writes the checkpoint of `snapshot` unless a newer one is announced.
+ * @param expiryMs removes older than this, milliseconds since the epoch, are left out
+ * @returns whether it was announced
+ * @throws PipelineError corrupt when it did not read back the same; then it was deleted
+ */
+export async function writeCheckpoint(
+  options: CheckpointWriterOptions,
+  snapshot: TableSnapshot,
+  expiryMs: number,
+): Promise<boolean> {
+  const { store, codec, clock, reader, root } = options;
+  const { version } = snapshot;
+  if (((await reader.lastCheckpointHint()) ?? -1) >= version) return false;
+
+  const key = checkpointKey(root, version);
+  const entry = checkpointEntry(snapshot, expiryMs);
+  const columns = checkpointColumns(entry);
+  await clock.yieldTurn();
+  const bytes = await codec.encode(columns, { compression: 'snappy' });
+  await clock.yieldTurn();
+  const decoded = await codec.decode(bytes, CHECKPOINT_READ_SCHEMA);
+  if (!sameActions(entry, entryFromCheckpoint(version, [decoded], key))) {
+    throw unfaithful(key, 'does not decode to what was encoded');
+  }
+  await clock.yieldTurn();
+  await store.put(key, bytes);
+  const stored = await store.get(key);
+  if (!stored || !sameBytes(stored, bytes)) {
+    // Another process may have written its own at the same time; only a broken one has to go.
+    const readable = await reader.readCheckpoint(version).then(
+      () => true,
+      () => false,
+    );
+    if (readable) return false;
+    await store.delete(key);
+    throw unfaithful(key, 'was not stored as it was sent');
+  }
+
+  if (((await reader.lastCheckpointHint()) ?? -1) >= version) return false;
+  const hint = encodeLastCheckpoint({
+    version,
+    size: columns.length,
+    sizeInBytes: bytes.length,
+    numOfAddFiles: entry.adds.length,
+  });
+  await store.put(lastCheckpointKey(root), hint);
+  return true;
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}
+
+function unfaithful(key: string, problem: string): PipelineError {
+  return new PipelineError('corrupt', 'TM_CHECKPOINT_CORRUPT', `checkpoint ${key} ${problem}`);
+}
