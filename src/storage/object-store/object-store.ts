@@ -1,5 +1,6 @@
 /**
- * Port: a flat key space of immutable objects. Keys are `/`-separated UTF-8 without a leading slash.
+ * Port: a flat key space of immutable objects. Keys are `/`-separated UTF-8 without a leading slash
+ * (object-key.ts says which are legal); no key may continue another one's with a slash.
  * Adapters: fs-object-store.ts, s3-object-store.ts, memory-object-store.ts; one contract suite runs
  * on all of them (test/contract/object-store.contract.ts).
  */
@@ -19,8 +20,9 @@ export interface ObjectStore {
   readonly description: string;
 
   /**
-   * Reads a whole object, or `range` of it (start inclusive, end exclusive, bytes).
-   * @returns undefined when there is no such object
+   * Reads a whole object, or `range` of it (start inclusive, end exclusive, bytes; at least one byte,
+   * clamped to the object).
+   * @returns undefined when there is no such object; else bytes that own their buffer
    * @throws PipelineError unavailable | invalid (denied)
    */
   get(

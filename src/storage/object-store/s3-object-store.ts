@@ -39,6 +39,7 @@ import {
 } from './object-key.ts';
 import type { CreateOutcome, ObjectInfo, ObjectStore } from './object-store.ts';
 import { readS3Failure, type S3Failure, s3Error } from './s3-errors.ts';
+import { Slots } from './slots.ts';
 
 /** Attempts of an idempotent request, the first included. */
 const ATTEMPTS_MAX = 4;
@@ -92,6 +93,7 @@ export class S3ObjectStore implements ObjectStore {
   readonly #prefix: string;
   readonly #ambient: Pick<Ambient, 'clock' | 'random'>;
   readonly #client: S3Client;
+  /** One per socket: in the agent's own line, waiting would count as connecting (S5). */
   readonly #slots = new Slots(DATA_SOCKETS_MAX);
   readonly #createClient: S3Client;
   readonly #createSlots = new Slots(CREATE_SOCKETS_MAX);
@@ -323,28 +325,6 @@ export class S3ObjectStore implements ObjectStore {
 
   #error(failure: S3Failure, doing: string, key: string): PipelineError {
     return s3Error(failure, `${doing} ${key} in ${this.description}`);
-  }
-}
-
-/** Lets a number of tasks run at once; in the agent's own line, waiting would count as connecting (S5). */
-class Slots {
-  readonly #waiting: (() => void)[] = [];
-  #free: number;
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async run<T>(task: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await task();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free++;
-    }
   }
 }
 

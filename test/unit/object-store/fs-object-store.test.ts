@@ -279,28 +279,28 @@ it('W1 a process killed while it writes leaves no partial object', {
   assert.ok(left.some(isTemporary), 'a write was interrupted');
 });
 
-it('W2 of two processes racing for each of 200 keys exactly one wins', {
-  timeout: 60_000,
-}, async (t) => {
+it('W2 of two processes racing for keys exactly one wins each', { timeout: 60_000 }, async (t) => {
   const { root, store } = await openStore(t);
-  const children = [startChild('race', root, '200'), startChild('race', root, '200')];
-  await Promise.all(children.map((child) => once(child, 'message')));
-  const results = children.map(async (child) => {
-    const [wins] = (await once(child, 'message')) as [number[]];
-    return { pid: String(child.pid), wins };
+  const children = [startChild('race', root, '50'), startChild('race', root, '50')];
+  t.after(() => {
+    for (const child of children) child.disconnect();
   });
-  for (const child of children) child.send('go');
-  const owners = new Map<number, string>();
-  for (const { pid, wins } of await Promise.all(results)) {
-    assert.ok(wins.length > 0, 'the race was one');
-    for (const key of wins) {
-      assert.ok(!owners.has(key), `two winners of ${key}`);
-      owners.set(key, pid);
+  await Promise.all(children.map((child) => once(child, 'message')));
+  const winners = new Set<number>();
+  // A round is a race only if both processes ran; the scheduler may see to it that one was late.
+  for (let round = 0; round < 3 || winners.size < 2; round++) {
+    const results = children.map(async (child) => {
+      child.send(round);
+      const [wins] = (await once(child, 'message')) as [string[]];
+      return wins.map((key) => ({ key, pid: child.pid! }));
+    });
+    const wins = (await Promise.all(results)).flat();
+    assert.equal(new Set(wins.map(({ key }) => key)).size, 50, 'each key was won');
+    assert.equal(wins.length, 50, 'no key was won twice');
+    for (const { key, pid } of wins) {
+      winners.add(pid);
+      assert.equal(Buffer.from((await store.get(key))!).toString(), `${pid}`);
     }
-  }
-  assert.equal(owners.size, 200);
-  for (const [key, pid] of owners) {
-    assert.equal(Buffer.from((await store.get(`race/${key}`))!).toString(), pid);
   }
 });
 

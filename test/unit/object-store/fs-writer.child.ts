@@ -1,6 +1,7 @@
 /**
  * A process to be killed or raced by fs-object-store.test.ts. Arguments: `put ROOT` writes 16 MiB
- * objects of one repeated byte until killed; `race ROOT KEYS` creates every key and sends its wins.
+ * objects of one repeated byte until killed; `race ROOT KEYS` creates that
+ * many keys for each round number it is sent, and answers with those that it won.
  */
 import { systemAmbient } from '../../../src/ambient.ts';
 import { silentLogger } from '../../../src/logger.ts';
@@ -17,11 +18,13 @@ if (mode === 'put') {
     await store.createIfAbsent(`create/${i}`, body);
   }
 } else {
-  process.send!('ready');
-  await new Promise((resolve) => process.once('message', resolve));
-  const attempts = Array.from({ length: Number(keys) }, async (_, i) => {
-    const outcome = await store.createIfAbsent(`race/${i}`, Buffer.from(`${process.pid}`));
-    return outcome === 'created' ? [i] : [];
+  process.on('message', (round: number) => {
+    const attempts = Array.from({ length: Number(keys) }, async (_, i) => {
+      const key = `race/${round}/${i}`;
+      const outcome = await store.createIfAbsent(key, Buffer.from(`${process.pid}`));
+      return outcome === 'created' ? [key] : [];
+    });
+    void Promise.all(attempts).then((wins) => process.send!(wins.flat()));
   });
-  process.send!((await Promise.all(attempts)).flat(), () => process.disconnect());
+  process.send!('ready');
 }

@@ -10,6 +10,7 @@ import type { PipelineError } from '../../../src/errors.ts';
 import {
   openS3ObjectStore,
   S3ObjectStore,
+  type S3Timeouts,
 } from '../../../src/storage/object-store/s3-object-store.ts';
 
 process.env['AWS_ACCESS_KEY_ID'] = 'AKIDSTUBSTUBSTUB';
@@ -37,8 +38,13 @@ function refusal(status: number, code: string, more = ''): Answer {
 }
 
 /** Answers the requests in turn, the last answer again and again. */
-async function stub(
+function stub(t: TestContext, ...answers: Answer[]): ReturnType<typeof stubWith> {
+  return stubWith(t, { connectMs: 5000, silenceMs: 5000 }, ...answers);
+}
+
+async function stubWith(
   t: TestContext,
+  timeouts: S3Timeouts,
   ...answers: Answer[]
 ): Promise<{ store: S3ObjectStore; requests: Request[] }> {
   const requests: Request[] = [];
@@ -53,7 +59,7 @@ async function stub(
     })();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const store = openAt((server.address() as AddressInfo).port);
+  const store = openAt((server.address() as AddressInfo).port, timeouts);
   t.after(async () => {
     await store.close();
     server.closeAllConnections();
@@ -62,7 +68,7 @@ async function stub(
   return { store, requests };
 }
 
-function openAt(port: number): S3ObjectStore {
+function openAt(port: number, timeouts: S3Timeouts): S3ObjectStore {
   return new S3ObjectStore({
     lake: {
       kind: 's3',
@@ -73,10 +79,11 @@ function openAt(port: number): S3ObjectStore {
       forcePathStyle: true,
     },
     ambient,
-    timeouts: { connectMs: 250, silenceMs: 200 },
+    timeouts,
   });
 }
 
+const impatient = { connectMs: 1000, silenceMs: 1000 };
 const ok: Answer = (response) => response.writeHead(200, { etag: '"x"' }).end();
 const reset: Answer = (response) => response.destroy();
 const silence: Answer = () => {};
@@ -108,7 +115,7 @@ for (const [title, answer, expected] of [
   ['silence is unknown', silence, 'unknown'],
 ] as const) {
   it(`S1 E1 a create: ${title}, after one attempt`, async (t) => {
-    const { store, requests } = await stub(t, answer);
+    const { store, requests } = await stubWith(t, impatient, answer);
     assert.equal(await store.createIfAbsent('k', body), expected);
     assert.equal(requests.length, 1);
   });
@@ -138,7 +145,7 @@ it('E1 a create that no server heard is thrown as unavailable', async () => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));
-  const store = openAt(port);
+  const store = openAt(port, impatient);
   await assert.rejects(store.createIfAbsent('k', body), {
     kind: 'unavailable',
     message: /creating k in s3:\/\/lake\/prod: ECONNREFUSED/,
@@ -147,7 +154,14 @@ it('E1 a create that no server heard is thrown as unavailable', async () => {
 });
 
 it('S4 a put is tried again after 503, a reset and silence', async (t) => {
-  const { store, requests } = await stub(t, refusal(503, 'SlowDown'), reset, silence, ok);
+  const { store, requests } = await stubWith(
+    t,
+    impatient,
+    refusal(503, 'SlowDown'),
+    reset,
+    silence,
+    ok,
+  );
   await store.put('k', body);
   assert.equal(requests.length, 4);
   assert.ok(requests.every((request) => request.body.equals(body)));
@@ -189,7 +203,7 @@ it('a range that the store ignores is cut here', async (t) => {
 });
 
 it('S5 a read from a store that falls silent in the middle ends', async (t) => {
-  const { store } = await stub(t, (response) => {
+  const { store } = await stubWith(t, { connectMs: 5000, silenceMs: 100 }, (response) => {
     response.writeHead(200, { 'content-length': body.length });
     response.write(body.subarray(0, 5));
   });
@@ -206,7 +220,7 @@ it('S5 requests that wait for a free connection do not time out, and none is los
       response.writeHead(200, { 'content-length': body.length }).end(body);
     }, 100);
   };
-  const { store, requests } = await stub(t, slow);
+  const { store, requests } = await stubWith(t, { connectMs: 300, silenceMs: 5000 }, slow);
   const reads = await Promise.all(Array.from({ length: 300 }, (_, i) => store.get(`k${i}`)));
   assert.ok(reads.every((read) => read?.length === body.length));
   assert.equal(requests.length, 300);
