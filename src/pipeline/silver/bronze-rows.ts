@@ -70,10 +70,11 @@ export function orderRows(inputs: readonly BronzeRows[]): OrderedRows[] {
     (run, i) => i > 0 && compareRows(runs[i - 1]!.input, runs[i - 1]!.to - 1, run.input, run.from) > 0,
   );
   const ordered = overlapping ? splitByRow(runs) : runs;
-  return ordered.map(({ input, from, to }) => ({
-    input,
-    rows: Int32Array.from({ length: to - from }, (_, i) => from + i),
-  }));
+  return ordered.map(({ input, from, to }) => {
+    const rows = new Int32Array(to - from);
+    for (let i = 0; i < rows.length; i++) rows[i] = from + i;
+    return { input, rows };
+  });
 }
 
 /** Rows [from, to) of an input. */

@@ -136,7 +136,8 @@ export class SilverDeriver {
     assert(!this.#busy, 'one derivation at a time');
     this.#busy = true;
     try {
-      const run = new Derivation(this.#schema);
+      const rowsExpected = inputs.reduce((rows, { batch }) => rows + batch.length, 0);
+      const run = new Derivation(this.#schema, rowsExpected);
       for (const { input, rows } of orderRows(inputs.map((i) => new BronzeRows(i)))) {
         for (let from = 0; from < rows.length; ) {
           const to = this.#subBatchEnd(input, rows, from);
@@ -399,8 +400,8 @@ class Derivation {
   readonly #countsByBronzeVersion = new Map<number, SilverCounts>();
   readonly #watermarks = new Map<number, { low: number; high: number }>();
 
-  constructor(schema: StructType) {
-    this.silver = new SilverCollector(schema);
+  constructor(schema: StructType, rowsExpected: number) {
+    this.silver = new SilverCollector(schema, rowsExpected);
   }
 
   countFlag(flag: string): void {

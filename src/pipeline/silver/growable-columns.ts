@@ -14,6 +14,9 @@ import type { DataType } from '../types.ts';
 const ROWS_MIN = 16;
 /** Below this many bytes a loop beats TypedArray.set. */
 const LOOP_BYTES = 64;
+const DATA_MIN = 256;
+/** Most bytes that are set aside for rows that have not come yet. */
+const FORESEEN_BYTES_MAX = 16 * 1024 * 1024;
 const OFFSET_MAX = 2 ** 31 - 1;
 
 /** Common part: length, nulls and growth. */
@@ -38,6 +41,11 @@ export abstract class ColumnBuilder {
 
   appendNulls(count: number): void {
     for (let i = 0; i < count; i++) this.appendNull();
+  }
+
+  /** Makes room for `rows` rows in all, so that columns of known length grow once. */
+  reserve(rows: number): void {
+    if (rows > this.capacity) this.#growTo((rows + 7) & ~7);
   }
 
   isNull(row: number): boolean {
@@ -104,6 +112,10 @@ export abstract class ColumnBuilder {
   #growFor(rows: number): void {
     let capacity = Math.max(ROWS_MIN, this.capacity * 2);
     while (capacity < rows) capacity *= 2;
+    this.#growTo(capacity);
+  }
+
+  #growTo(capacity: number): void {
     this.growTo(capacity);
     const validity = new Uint8Array(capacity >> 3);
     validity.set(this.#validity);
@@ -314,7 +326,7 @@ export class BytesBuilder extends ColumnBuilder {
   append(source: Uint8Array, start: number, end: number): void {
     this.claimRow();
     const at = this.#offsets[this.length]!;
-    this.#reserve(at + end - start);
+    this.#reserve(at + end - start, this.length + 1);
     copyBytes(source, start, end, this.#data, at);
     this.#offsets[++this.length] = at + end - start;
   }
@@ -351,7 +363,7 @@ export class BytesBuilder extends ColumnBuilder {
       assert(at <= OFFSET_MAX, 'a column holds less than 2 GiB');
       to[this.length + i + 1] = at;
     }
-    this.#reserve(at);
+    this.#reserve(at, this.length + count);
     at = first;
     for (let i = 0; i < count; ) {
       const start = rows[i]!;
@@ -371,10 +383,13 @@ export class BytesBuilder extends ColumnBuilder {
     };
   }
 
-  #reserve(size: number): void {
+  /** Makes room for `size` bytes in the first `rows` rows, and for as much in each row to come. */
+  #reserve(size: number, rows: number): void {
     if (size <= this.#data.length) return;
     assert(size <= OFFSET_MAX, 'a column holds less than 2 GiB');
-    const grown = new Uint8Array(Math.min(OFFSET_MAX, Math.max(size, 256, this.#data.length * 2)));
+    const expected = Math.min(FORESEEN_BYTES_MAX, Math.ceil((size / rows) * this.capacity * 1.05));
+    const room = Math.max(size, DATA_MIN, this.#data.length * 2, expected);
+    const grown = new Uint8Array(Math.min(OFFSET_MAX, room));
     grown.set(this.#data);
     this.#data = grown;
   }

@@ -20,6 +20,11 @@ export class IntList {
     this.length = length + 5;
   }
 
+  /** Makes room for `length` values in all. */
+  reserve(length: number): void {
+    if (length > this.values.length) this.#grow(length - this.length);
+  }
+
   truncate(length: number): void {
     this.length = length;
   }

@@ -19,10 +19,13 @@ export class SilverCollector {
   readonly #schema: StructType;
   readonly #sets = new Map<number, SilverSet>();
   #lastSet: SilverSet | undefined;
+  readonly #rowsExpected: number;
   #touched: SilverSet[] = [];
 
-  constructor(schema: StructType) {
+  /** @param rowsExpected an estimate of all rows to come, for the size of buffers only */
+  constructor(schema: StructType, rowsExpected: number) {
     this.#schema = schema;
+    this.#rowsExpected = rowsExpected;
   }
 
   /** Chooses a staged row for a date; `append` then copies all that were chosen. */
@@ -47,7 +50,11 @@ export class SilverCollector {
    * @param fingerprints by slot
    */
   append(columns: readonly StagedColumn[], fingerprints: Uint32Array): void {
-    for (const set of this.#touched) set.append(columns, fingerprints);
+    const rows = this.#touched.reduce((sum, set) => sum + set.slots.length, 0);
+    for (const set of this.#touched) {
+      if (set.length === 0) set.reserve(Math.ceil((set.slots.length / rows) * this.#rowsExpected));
+      set.append(columns, fingerprints);
+    }
     this.#touched = [];
   }
 
@@ -73,12 +80,17 @@ class SilverSet {
   readonly #schema: StructType;
   readonly #builders: readonly ColumnBuilder[];
   readonly #fingerprints = new IntList();
-  #length = 0;
+  length = 0;
 
   constructor(dateDays: number, schema: StructType) {
     this.dateDays = dateDays;
     this.#schema = schema;
     this.#builders = schema.fields.map((f) => builderFor(f.type));
+  }
+
+  reserve(rows: number): void {
+    for (const builder of this.#builders) builder.reserve(rows);
+    this.#fingerprints.reserve(rows * FINGERPRINT_WORDS);
   }
 
   append(columns: readonly StagedColumn[], fingerprints: Uint32Array): void {
@@ -92,7 +104,7 @@ class SilverSet {
       const at = slots.values[i]! * FINGERPRINT_WORDS;
       for (let k = 0; k < FINGERPRINT_WORDS; k++) this.#fingerprints.push(fingerprints[at + k]!);
     }
-    this.#length += count;
+    this.length += count;
     slots.truncate(0);
     sourceRows.truncate(0);
   }
@@ -103,7 +115,7 @@ class SilverSet {
       dateDays: this.dateDays,
       batch: {
         schema: this.#schema,
-        length: this.#length,
+        length: this.length,
         columns: this.#builders.map((builder) => builder.view()),
       },
       fingerprints: bytesOfWords(new Uint32Array(values.buffer, 0, length)),
