@@ -1,6 +1,6 @@
 /** A plain kafkajs client on the pipeline's source settings, for producers and administration. */
 import { Kafka, logLevel } from 'kafkajs';
-import type { KafkaSourceConfig, SourceContext } from './kafka-connection.ts';
+import type { KafkaSourceConfig, SourceContext } from './source-context.ts';
 import './kafkajs-timer-fix.ts';
 import { checkSecurity, saslOptions, tlsOptions } from './kafka-security.ts';
 

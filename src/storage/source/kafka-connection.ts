@@ -7,22 +7,12 @@
  */
 import Connection from 'kafkajs/src/network/connection.js';
 import createSocketFactory from 'kafkajs/src/network/socketFactory.js';
-import type { Ambient } from '../../ambient.ts';
 import { PipelineError } from '../../errors.ts';
 import type { Logger } from '../../logger.ts';
-import type { SourceConfig } from '../../pipeline/pipeline-config.ts';
 import { API, type ApiCall, apiVersionsCall, type VersionRange } from './kafka-api.ts';
 import { saslOptions, tlsOptions } from './kafka-security.ts';
 import './kafkajs-timer-fix.ts';
-
-/** The Kafka variant of the source's settings. */
-export type KafkaSourceConfig = Extract<SourceConfig, { readonly kind: 'kafka' }>;
-
-/** What all adapters' parts need from outside. */
-export interface SourceContext {
-  readonly ambient: Ambient;
-  readonly logger: Logger;
-}
+import type { KafkaSourceConfig, SourceContext } from './source-context.ts';
 
 const CONNECT_TIMEOUT_MS = 5000;
 /** On top of the time a request asks the broker to wait. */

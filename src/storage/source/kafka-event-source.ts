@@ -24,15 +24,13 @@ import {
   listOffsetsCall,
   offsetCommitCall,
 } from './kafka-api.ts';
-import {
-  BrokerConnection,
-  type KafkaSourceConfig,
-  type SourceContext,
-} from './kafka-connection.ts';
+import { BrokerConnection } from './kafka-connection.ts';
+import type { KafkaSourceConfig, SourceContext } from './source-context.ts';
 import { KAFKA_ERROR, kafkaFailure } from './kafka-error-codes.ts';
 import { FetchLanes } from './kafka-fetch-lanes.ts';
 import { checkSecurity } from './kafka-security.ts';
-import { KafkaTopic, stopped, type TopicView } from './kafka-topic.ts';
+import { stopped } from './source-context.ts';
+import { KafkaTopic, type TopicView } from './kafka-topic.ts';
 import { BATCH_HEADER_BYTES, batchSizeAt, readBatchHeader } from './record-batch-header.ts';
 
 type FetchRequest = Parameters<PartitionReader['fetch']>[0];

@@ -14,13 +14,10 @@
  */
 import { PipelineError } from '../../errors.ts';
 import { fetchCall, type FetchedPartition } from './kafka-api.ts';
-import {
-  BrokerConnection,
-  type KafkaSourceConfig,
-  type SourceContext,
-} from './kafka-connection.ts';
+import { BrokerConnection } from './kafka-connection.ts';
+import type { KafkaSourceConfig, SourceContext } from './source-context.ts';
 import { KAFKA_ERROR } from './kafka-error-codes.ts';
-import { stopped } from './kafka-topic.ts';
+import { stopped } from './source-context.ts';
 
 const LANES = 4;
 const SHORT_WAIT_MS = 20;

@@ -8,11 +8,8 @@
  */
 import { PipelineError } from '../../errors.ts';
 import { type BrokerNode, metadataCall, NO_TOPIC_ID } from './kafka-api.ts';
-import {
-  BrokerConnection,
-  type KafkaSourceConfig,
-  type SourceContext,
-} from './kafka-connection.ts';
+import { BrokerConnection } from './kafka-connection.ts';
+import { type KafkaSourceConfig, type SourceContext, stopped } from './source-context.ts';
 import { KAFKA_ERROR, kafkaFailure } from './kafka-error-codes.ts';
 
 /** Partition leaders at one moment. */
@@ -142,11 +139,6 @@ export class KafkaTopic {
     }
     throw failure;
   }
-}
-
-/** The source was closed while something was under way. */
-export function stopped(): PipelineError {
-  return new PipelineError('unavailable', 'TM_STOPPED', 'the event source was closed');
 }
 
 /** @param address `host:port`, an IPv6 host in brackets; port 9092 when left out */
