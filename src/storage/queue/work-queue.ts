@@ -8,12 +8,14 @@
 /** What a job may hold: a flat record of references. */
 export type JobData = Readonly<Record<string, string | number | boolean>>;
 
+/** One piece of work. */
 export interface Job {
   /** The same on every retry of the same work; characters [A-Za-z0-9_.-], not all digits. */
   readonly id: string;
   readonly data: JobData;
 }
 
+/** Jobs of a queue by what becomes of them; `delayed` wait for their next try. */
 export interface QueueCounts {
   readonly name: string;
   readonly waiting: number;
@@ -23,11 +25,13 @@ export interface QueueCounts {
   readonly failed: number;
 }
 
+/** What takes jobs from a queue. */
 export interface Consumer {
   /** Stops taking jobs and waits for those that run. */
   close(): Promise<void>;
 }
 
+/** Named queues; each has any number of producers and consumers. */
 export interface WorkQueue {
   readonly description: string;
   /** @throws PipelineError unavailable | invalid */

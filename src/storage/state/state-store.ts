@@ -12,6 +12,7 @@ export interface Lease {
   readonly epoch: number;
 }
 
+/** Hashes of strings, and leases. Methods throw PipelineError unavailable | invalid. */
 export interface StateStore {
   /** Names the store in messages, without credentials. */
   readonly description: string;
