@@ -96,30 +96,27 @@ test('DuckDB sees the types that the table declares, and the values', async () =
   ]);
   const path = join(folder, 'types.parquet');
   writeFileSync(path, codec.encode(batch, { compression: 'snappy' }));
-  const described = await duckdb.runAndReadAll(`DESCRIBE FROM read_parquet('${path}')`);
-  assert.deepEqual(
-    described
-      .getRowObjectsJson()
-      .map((column) => `${column['column_name']} ${column['column_type']}`),
-    [
-      's VARCHAR',
-      'bin BLOB',
-      'b BOOLEAN',
-      'l BIGINT',
-      'i INTEGER',
-      'sh SMALLINT',
-      'by TINYINT',
-      'f FLOAT',
-      'd DOUBLE',
-      'day DATE',
-      'ts TIMESTAMP WITH TIME ZONE',
-      'd9 DECIMAL(9,2)',
-      'd38 DECIMAL(38,10)',
-      'tags VARCHAR[]',
-      'm MAP(VARCHAR, BIGINT)',
-      'st STRUCT(x INTEGER)',
-    ],
+  const described = await duckdb.runAndReadAll(
+    `SELECT column_name || ' ' || column_type FROM (DESCRIBE FROM read_parquet('${path}'))`,
   );
+  assert.deepEqual(described.getRowsJson().flat(), [
+    's VARCHAR',
+    'bin BLOB',
+    'b BOOLEAN',
+    'l BIGINT',
+    'i INTEGER',
+    'sh SMALLINT',
+    'by TINYINT',
+    'f FLOAT',
+    'd DOUBLE',
+    'day DATE',
+    'ts TIMESTAMP WITH TIME ZONE',
+    'd9 DECIMAL(9,2)',
+    'd38 DECIMAL(38,10)',
+    'tags VARCHAR[]',
+    'm MAP(VARCHAR, BIGINT)',
+    'st STRUCT(x INTEGER)',
+  ]);
   const read = await duckdb.runAndReadAll(
     `SELECT COLUMNS(*)::VARCHAR FROM read_parquet('${path}')`,
   );
@@ -169,8 +166,8 @@ test('pages are version 1, times are INT64, plain columns have no dictionary', a
     { name: 'ts', type: 'INT64', encodings: 'PLAIN, RLE', compression: 'ZSTD' },
   ]);
   const file = await duckdb.runAndReadAll(
-    `SELECT created_by, format_version FROM parquet_file_metadata('${path}')`,
+    `SELECT created_by LIKE 'tidemark version %', format_version::INTEGER
+     FROM parquet_file_metadata('${path}')`,
   );
-  assert.match(String(file.getRowObjectsJson()[0]!['created_by']), /^tidemark version /);
-  assert.equal(Number(file.getRowObjectsJson()[0]!['format_version']), 1);
+  assert.deepEqual(file.getRowsJson(), [[true, 1]]);
 });
