@@ -14,6 +14,8 @@ import { mkdir, open, readdir, rename, stat, unlink, utimes } from 'node:fs/prom
 import { join, resolve } from 'node:path';
 import type { Ambient } from '../../ambient.ts';
 import { PipelineError } from '../../errors.ts';
+import { writeWhole } from './durable-files.ts';
+import { fsError } from './fs-errors.ts';
 import { TEMPORARY_PREFIX } from './object-key.ts';
 import type { ObjectStore } from './object-store.ts';
 import { Slots } from './slots.ts';
@@ -29,6 +31,7 @@ export interface CachedObject {
   readonly sizeBytes: number;
 }
 
+/** What is cached where. */
 export interface DiskCacheOptions {
   readonly store: ObjectStore;
   /** Folder for the copies; made when it does not exist. */
@@ -151,7 +154,7 @@ export class DiskCache {
       await rename(temporary, path);
     } catch (error) {
       await unlink(temporary).catch(() => undefined);
-      throw this.#failure(error);
+      throw fsError(error, this.#folder);
     }
     this.#bytes += sizeBytes;
     if (this.#bytes > this.#bytesMax) await this.evict();
@@ -160,9 +163,7 @@ export class DiskCache {
   async #write(path: string, body: Uint8Array): Promise<void> {
     await mkdir(this.#folder, { recursive: true });
     await using file = await open(path, 'wx');
-    for (let written = 0; written < body.length; ) {
-      written += (await file.write(body, written, body.length - written, written)).bytesWritten;
-    }
+    await writeWhole(file, body);
     // Without it a power cut could leave a name of the right size over bytes that never came.
     await file.datasync();
   }
@@ -182,7 +183,7 @@ export class DiskCache {
         this.#bytes -= file.sizeBytes;
       }
     } catch (error) {
-      throw this.#failure(error);
+      throw fsError(error, this.#folder);
     }
   }
 
@@ -201,16 +202,5 @@ export class DiskCache {
       else if (!isTemporary) found.push({ name, sizeBytes: info.size, usedMs: info.mtimeMs });
     }
     return found;
-  }
-
-  #failure(error: unknown): PipelineError {
-    const errno = (error as NodeJS.ErrnoException).code ?? '';
-    const isFull = errno === 'ENOSPC' || errno === 'EDQUOT';
-    return new PipelineError(
-      'unavailable',
-      isFull ? 'TM_DISK_FULL' : 'TM_STORE_UNAVAILABLE',
-      `the cache folder ${this.#folder} failed: ${errno}`,
-      { cause: error, context: { errno } },
-    );
   }
 }

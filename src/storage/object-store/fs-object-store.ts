@@ -18,24 +18,19 @@
  * Source: delta-rules.md "Local filesystem recipe"; open(2) on O_EXCL and NFS; Rebello et al., "Can
  * Applications Recover from fsync Failures?" (USENIX ATC 2020).
  */
-import type { Dirent, Stats } from 'node:fs';
-import { constants } from 'node:fs';
-import {
-  type FileHandle,
-  link,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  realpath,
-  rename,
-  stat,
-  unlink,
-} from 'node:fs/promises';
+import { constants, type Dirent, type Stats } from 'node:fs';
+import { type FileHandle, lstat, open, readdir, realpath, rename, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Ambient } from '../../ambient.ts';
-import { PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
+import {
+  DirectorySyncs,
+  linkOnce,
+  makeDurableDirectory,
+  readWhole,
+  writeWhole,
+} from './durable-files.ts';
+import { codeOf, fsError, isAbsence } from './fs-errors.ts';
 import {
   type ByteRange,
   checkKey,
@@ -54,6 +49,7 @@ const STAT_BATCH = 64;
 const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW;
 const NEW_FILE_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
+/** Where the store is, and what it needs. */
 export interface FsObjectStoreOptions {
   /** Root folder; made when it does not exist. */
   readonly path: string;
@@ -71,7 +67,7 @@ export async function openFsObjectStore(options: FsObjectStoreOptions): Promise<
     await makeDurableDirectory(path, new DirectorySyncs());
     return new FsObjectStore(await realpath(path), options);
   } catch (error) {
-    throw translate(error, path);
+    throw fsError(error, path);
   }
 }
 
@@ -111,7 +107,7 @@ export class FsObjectStore implements ObjectStore {
       return await readWhole(file, start, end);
     } catch (error) {
       if (isAbsence(error)) return undefined;
-      throw translate(error, key);
+      throw fsError(error, key);
     }
   }
 
@@ -127,7 +123,7 @@ export class FsObjectStore implements ObjectStore {
       await rename(temporary.path, path);
       await this.#syncs.sync(dirname(path));
     } catch (error) {
-      throw translate(error, key);
+      throw fsError(error, key);
     }
   }
 
@@ -139,7 +135,7 @@ export class FsObjectStore implements ObjectStore {
       await using temporary = await this.#writeTemporary(path, body);
       outcome = await linkOnce(temporary.path, path);
     } catch (error) {
-      throw translate(error, key);
+      throw fsError(error, key);
     }
     return this.#acknowledge(path, outcome);
   }
@@ -161,7 +157,7 @@ export class FsObjectStore implements ObjectStore {
       if (isAbsence(error)) return;
       // unlink() of a folder is EPERM by POSIX; a folder is not an object, so nothing is there.
       if (codeOf(error) === 'EPERM' && !(await this.#fileStats(path, key))) return;
-      throw translate(error, key);
+      throw fsError(error, key);
     }
   }
 
@@ -184,7 +180,7 @@ export class FsObjectStore implements ObjectStore {
       return info.isFile() ? info : undefined;
     } catch (error) {
       if (isAbsence(error)) return undefined;
-      throw translate(error, key);
+      throw fsError(error, key);
     }
   }
 
@@ -194,7 +190,7 @@ export class FsObjectStore implements ObjectStore {
       await this.#syncs.sync(dirname(path));
       return outcome;
     } catch (error) {
-      this.#logger.error('fsync of a folder failed', errorFields(translate(error, path)));
+      this.#logger.error('fsync of a folder failed', errorFields(fsError(error, path)));
       return 'unknown';
     }
   }
@@ -266,7 +262,7 @@ export class FsObjectStore implements ObjectStore {
       entries = await readdir(join(this.#root, folder), { withFileTypes: true });
     } catch (error) {
       if (isAbsence(error)) return [];
-      throw translate(error, folder);
+      throw fsError(error, folder);
     }
     const keys: string[] = [];
     for (const entry of entries) {
@@ -313,165 +309,6 @@ export class FsObjectStore implements ObjectStore {
   }
 }
 
-/**
- * Fsyncs folders. Calls that come while an fsync of the same folder runs share the next one; when the
- * first fails the next fails with it, because the kernel tells of a lost page only once (W5).
- */
-class DirectorySyncs {
-  readonly #running = new Map<string, { readonly current: Promise<void>; next?: Promise<void> }>();
-
-  sync(folder: string): Promise<void> {
-    const running = this.#running.get(folder);
-    if (!running) return this.#start(folder);
-    running.next ??= running.current.then(() => this.#start(folder));
-    return running.next;
-  }
-
-  #start(folder: string): Promise<void> {
-    const current = syncDirectory(folder).finally(() => {
-      if (this.#running.get(folder) === entry) this.#running.delete(folder);
-    });
-    const entry = { current };
-    this.#running.set(folder, entry);
-    return current;
-  }
-}
-
-async function syncDirectory(folder: string): Promise<void> {
-  await using handle = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);
-  await handle.sync();
-}
-
-/**
- * Makes `folder` and fsyncs the folders that hold the new names (W3); with `root`, every folder from
- * there on, because another process may have made them and died before its fsync.
- */
-async function makeDurableDirectory(
-  folder: string,
-  syncs: DirectorySyncs,
-  root?: string,
-): Promise<void> {
-  const firstMade = await mkdir(folder, { recursive: true });
-  let top = root ?? folder;
-  if (firstMade !== undefined && firstMade.length <= top.length) top = dirname(firstMade);
-  for (let path = folder; path.length > top.length; ) {
-    path = dirname(path);
-    await syncs.sync(path);
-  }
-}
-
-/** W2 and W4. @throws the system's error when certainly nothing was linked */
-async function linkOnce(temporary: string, path: string): Promise<CreateOutcome> {
-  try {
-    await link(temporary, path);
-    return 'created';
-  } catch (error) {
-    const code = codeOf(error);
-    if (code !== 'EEXIST' && LINK_LEFT_NOTHING.has(code)) throw error;
-    const links = await stat(temporary).then(
-      (info) => info.nlink,
-      () => undefined,
-    );
-    if (links === 2) return 'created';
-    return code === 'EEXIST' ? 'exists' : 'unknown';
-  }
-}
-
-/** Errors by which the kernel refuses a link() before it changes anything. */
-const LINK_LEFT_NOTHING: ReadonlySet<string> = new Set([
-  'EACCES',
-  'EDQUOT',
-  'EMLINK',
-  'ENOENT',
-  'ENOSPC',
-  'ENOTDIR',
-  'ENOTSUP',
-  'EOPNOTSUPP',
-  'EPERM',
-  'EROFS',
-  'EXDEV',
-]);
-
-/** One write(2) for all but gigantic bodies; FileHandle.writeFile would cut it into 512 KiB pieces. */
-async function writeWhole(file: FileHandle, body: Uint8Array): Promise<void> {
-  for (let written = 0; written < body.length; ) {
-    written += (await file.write(body, written, body.length - written, written)).bytesWritten;
-  }
-}
-
-async function readWhole(file: FileHandle, start: number, end: number): Promise<Uint8Array> {
-  // Not from Buffer's pool: the caller may transfer the memory.
-  const body = new Uint8Array(Buffer.allocUnsafeSlow(end - start).buffer);
-  for (let read = 0; read < body.length; ) {
-    const { bytesRead } = await file.read(body, read, body.length - read, start + read);
-    if (bytesRead === 0) throw new Error('the file became shorter while it was read');
-    read += bytesRead;
-  }
-  return body;
-}
-
 function objectInfo(key: string, info: Stats): ObjectInfo {
   return { key, sizeBytes: info.size, modifiedMs: Math.floor(info.mtimeMs) };
-}
-
-function codeOf(error: unknown): string {
-  return (error as NodeJS.ErrnoException).code ?? '';
-}
-
-/** Nothing of that name, or the name or one above it is of another kind than an object's would be. */
-function isAbsence(error: unknown): boolean {
-  return ['ENOENT', 'ENOTDIR', 'EISDIR'].includes(codeOf(error));
-}
-
-function translate(error: unknown, name: string): PipelineError {
-  if (error instanceof PipelineError) return error;
-  const code = codeOf(error);
-  const options = { cause: error, context: { name, errno: code } };
-  switch (code) {
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new PipelineError(
-        'unavailable',
-        'TM_DISK_FULL',
-        'the disk of the lake is full; free or add space, the write is retried',
-        options,
-      );
-    case 'EACCES':
-    case 'EROFS':
-      return new PipelineError(
-        'invalid',
-        'TM_STORE_DENIED',
-        'the file system refuses access; check owner, mode and mount options of the lake',
-        options,
-      );
-    // EPERM is how Linux says that a file system (vfat, many FUSE mounts) has no hard links.
-    case 'EPERM':
-    case 'ENOTSUP':
-    case 'EOPNOTSUPP':
-    case 'EXDEV':
-      return new PipelineError(
-        'invalid',
-        'TM_STORE_DENIED',
-        'the file system does not permit this; atomic commits need hard links: use a POSIX one or S3',
-        options,
-      );
-    case 'EEXIST':
-    case 'EISDIR':
-    case 'ELOOP':
-    case 'ENAMETOOLONG':
-    case 'ENOTDIR':
-      return new PipelineError(
-        'invalid',
-        'TM_STORE_DENIED',
-        'a file, folder or symbolic link stands where the object or its folder belongs',
-        options,
-      );
-    default:
-      return new PipelineError(
-        'unavailable',
-        'TM_STORE_UNAVAILABLE',
-        `the file system failed: ${code || (error as Error).message}`,
-        options,
-      );
-  }
 }

@@ -9,6 +9,7 @@
  */
 import { type ErrorContext, PipelineError } from '../../errors.ts';
 
+/** What is known about a failed request. */
 export interface S3Failure {
   readonly effect: 'refused' | 'not-sent' | 'open';
   /** HTTP status, when there was a response. */

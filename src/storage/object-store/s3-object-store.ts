@@ -57,6 +57,7 @@ export interface S3Timeouts {
   readonly silenceMs: number;
 }
 
+/** Where the store is, and what it needs. */
 export interface S3ObjectStoreOptions {
   /** Credentials come from the AWS default chain. */
   readonly lake: Extract<LakeConfig, { kind: 's3' }>;
@@ -125,6 +126,7 @@ export class S3ObjectStore implements ObjectStore {
     });
   }
 
+  /** @throws the SDK's error when the chain has none */
   async findCredentials(): Promise<void> {
     await this.#client.config.credentials();
   }
