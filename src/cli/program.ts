@@ -41,6 +41,8 @@ export async function runCli(
   host: Host,
 ): Promise<ExitCode> {
   let exitCode: ExitCode = EXIT.ok;
+  // The callback of each write gets the error too (terminal.ts); unheard, the event would crash us.
+  host.stdout.on('error', () => {});
   const program = buildProgram(commands, host, async (command, given) => {
     exitCode = await command.run(contextOf(host, given), given);
   });

@@ -86,18 +86,29 @@ export class Terminal {
   }
 }
 
-/** Writes with back-pressure. @throws PipelineError invalid when the reader went away or the disk is full */
-export function writeTo(stream: Writable, chunk: string | Uint8Array): Promise<void> {
+/** Code of the error that means: whoever read our output is gone, as in `| head`. */
+const READER_GONE = 'EPIPE';
+
+/**
+ * Writes with back-pressure.
+ * @throws PipelineError unavailable when the disk is full | invalid `TM_STOPPED` when the reader is gone
+ */
+function writeTo(stream: Writable, chunk: string | Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(chunk, (error) => {
       if (!error) return resolve();
-      const code = (error as NodeJS.ErrnoException).code;
+      const { code, message } = error as NodeJS.ErrnoException;
       reject(
-        code === 'ENOSPC'
-          ? new PipelineError('unavailable', 'TM_DISK_FULL', 'The disk is full.', { cause: error })
-          : new PipelineError('invalid', 'TM_STOPPED', `The output was closed (${code}).`, {
-              cause: error,
-            }),
+        code === READER_GONE
+          ? new PipelineError('invalid', 'TM_STOPPED', 'The reader of the output is gone.')
+          : new PipelineError(
+              'unavailable',
+              'TM_DISK_FULL',
+              `Cannot write the output: ${message}.`,
+              {
+                cause: error,
+              },
+            ),
       );
     });
   });

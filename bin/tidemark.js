@@ -1,0 +1,41 @@
+#!/usr/bin/env node
+/**
+ * Starts src/main.ts on Node 24 or newer: on the Node that runs this, or else on the project's own
+ * (the npm package `node`), so that `npx tidemark` works whichever Node is installed.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+const NODE_MAJOR_MIN = 24;
+
+/** @param {string} path below the package */
+const inPackage = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
+
+const main = [inPackage('src/main.ts'), inPackage('dist/src/main.js')].find(existsSync);
+const ownNode = inPackage('node_modules/node/bin/node');
+
+if (main === undefined) {
+  console.error('Tidemark is not complete here: src/main.ts is missing.');
+  process.exitCode = 2;
+} else if (Number.parseInt(process.versions.node, 10) >= NODE_MAJOR_MIN) {
+  await import(main);
+} else if (existsSync(ownNode)) {
+  const child = spawn(ownNode, [main, ...process.argv.slice(2)], { stdio: 'inherit' });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    // A terminal sends Ctrl-C to both of us.
+    process.on(signal, () =>
+      signal === 'SIGINT' && process.stdin.isTTY ? undefined : child.kill(signal),
+    );
+  }
+  child.on('exit', (code, signal) => {
+    process.exitCode = code ?? 128 + constants.signals[signal];
+  });
+} else {
+  console.error(
+    `Tidemark needs Node ${NODE_MAJOR_MIN} or newer; this is ${process.versions.node}. ` +
+      'Run `npm ci` in its folder, which brings a Node of its own.',
+  );
+  process.exitCode = 2;
+}

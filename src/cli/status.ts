@@ -1,0 +1,272 @@
+/**
+ * `tidemark status`: how far each partition is, the tables and the queues. Progress comes from the
+ * Delta logs (P1); who works on what is a hint and may be unknown. Works whether a run is up or not.
+ */
+import { instantText } from '../pipeline/generator/instant-text.ts';
+import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
+import { bronzeAppPrefix, tableRoots, watermarkAppId } from '../pipeline/progress.ts';
+import type { Snapshot } from '../storage/delta/snapshot.ts';
+import { nameOfRoot } from '../storage/query/lake-catalog.ts';
+import type { QueueCounts } from '../storage/queue/work-queue.ts';
+import type { EventSource } from '../storage/source/event-source.ts';
+import type { StateStore } from '../storage/state/state-store.ts';
+import { readMembers } from '../supervisor/membership.ts';
+import { untilAvailable } from './availability.ts';
+import { defineCommand, EXIT } from './command.ts';
+import type { CommandContext } from './context.ts';
+import { type OpenLake, withLake } from './lake.ts';
+import { withNumbers } from './numbers.ts';
+import type { Style } from './terminal.ts';
+import { byteText, groupDigits, textTable } from './text-table.ts';
+
+interface PartitionStatus {
+  readonly topic: string;
+  readonly partition: number;
+  readonly worker: string | null;
+  /** Exclusive: bronze has everything below. */
+  readonly nextOffset: bigint | null;
+  /** Exclusive: what the source has; null when the source does not answer. */
+  readonly endOffset: bigint | null;
+  readonly lag: bigint | null;
+  /** Event time up to which silver has seen the partition, RFC 3339. */
+  readonly watermark: string | null;
+  readonly state: string;
+}
+
+interface TableStatus {
+  readonly name: string;
+  readonly version: number;
+  /** null when a file has no statistics. */
+  readonly rows: number | null;
+  readonly files: number;
+  readonly bytes: number;
+}
+
+interface Status {
+  readonly partitions: readonly PartitionStatus[];
+  readonly tables: readonly TableStatus[];
+  readonly queues: readonly QueueCounts[];
+  /** Services that did not answer, and so what is unknown. */
+  readonly remarks: readonly string[];
+}
+
+/** A status is a glance: a service that is away is said to be away, not waited for. */
+const PATIENCE_MS = 3_000;
+const QUEUES = ['silver', 'gold'];
+
+export const statusCommand = defineCommand({
+  name: 'status',
+  summary: 'show progress, lag, tables and queues',
+  options: {},
+  example: 'tidemark status -c pipeline.yaml',
+  run: (context) =>
+    withLake(context, async (lake) => {
+      const status = await readStatus(context, lake);
+      await context.terminal.result(withNumbers(status), (style) => render(status, style));
+      return EXIT.ok;
+    }),
+});
+
+async function readStatus(context: CommandContext, lake: OpenLake): Promise<Status> {
+  const { config } = lake;
+  const remarks: string[] = [];
+  const roots = tableRoots(config);
+  const snapshots = new Map<string, Snapshot>();
+  for (const root of [roots.bronze, roots.deadLetter, roots.silver, ...roots.gold.values()]) {
+    const table = await lake.catalog.table(root);
+    if (table) snapshots.set(root, await table.refresh());
+  }
+  /** What a service says, or `otherwise` with a remark. */
+  const ask = async <Port extends { close(): Promise<void> }, T>(
+    what: string,
+    open: () => Promise<Port>,
+    use: (port: Port) => Promise<T>,
+    otherwise: T,
+  ): Promise<T> => {
+    try {
+      const port = await untilAvailable(context, open, PATIENCE_MS);
+      try {
+        return await untilAvailable(context, () => use(port), PATIENCE_MS);
+      } finally {
+        await port.close();
+      }
+    } catch (thrown) {
+      remarks.push(`${what}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+      return otherwise;
+    }
+  };
+  const { adapters } = context;
+  const ends = await ask(
+    'source',
+    () => adapters.openSource(config),
+    readEnds,
+    new Map<number, bigint>(),
+  );
+  const hints = await ask(
+    'state',
+    () => adapters.openState(config),
+    readHints,
+    new Map<number, Hint>(),
+  );
+  const queues = await ask(
+    'queue',
+    () => adapters.openQueue(config),
+    (queue) => Promise.all(QUEUES.map((name) => queue.counts(name))),
+    [],
+  );
+  return {
+    partitions: partitionsOf(config, {
+      ends,
+      hints,
+      bronze: snapshots.get(roots.bronze),
+      silver: snapshots.get(roots.silver),
+    }),
+    tables: [...snapshots].map(([root, snapshot]) => ({
+      name: nameOfRoot(root),
+      version: snapshot.version,
+      rows: snapshot.numRecords() ?? null,
+      files: snapshot.fileCount,
+      bytes: snapshot.totalBytes,
+    })),
+    queues,
+    remarks,
+  };
+}
+
+async function readEnds(source: EventSource): Promise<Map<number, bigint>> {
+  const { partitionCount } = await source.describe();
+  const partitions = Array.from({ length: partitionCount }, (_, partition) => partition);
+  return new Map(
+    await Promise.all(
+      partitions.map(async (partition): Promise<[number, bigint]> => {
+        return [partition, (await source.offsets(partition)).latest];
+      }),
+    ),
+  );
+}
+
+interface Hint {
+  readonly worker: string;
+  readonly state: string;
+}
+
+/** Hints of workers that are alive; what a dead one left behind says nothing. */
+async function readHints(state: StateStore): Promise<Map<number, Hint>> {
+  const alive = new Set((await readMembers(state)).alive.map(({ memberId }) => memberId));
+  const prefix = 'partition:';
+  const hints = new Map<number, Hint>();
+  for (const key of await state.keys(prefix)) {
+    const fields = await state.getHash(key);
+    const worker = fields['worker'];
+    if (worker === undefined || !alive.has(worker)) continue;
+    hints.set(Number(key.slice(prefix.length)), { worker, state: fields['state'] ?? 'running' });
+  }
+  return hints;
+}
+
+function partitionsOf(
+  config: PipelineConfig,
+  known: {
+    readonly ends: ReadonlyMap<number, bigint>;
+    readonly hints: ReadonlyMap<number, Hint>;
+    readonly bronze: Snapshot | undefined;
+    readonly silver: Snapshot | undefined;
+  },
+): PartitionStatus[] {
+  const { ends, hints, bronze, silver } = known;
+  const { topic } = config.source;
+  const prefix = bronzeAppPrefix(config.name, topic);
+  const progress = new Map<number, { readonly topicId: string; readonly next: bigint }>();
+  for (const [appId, next] of bronze?.progressEntries() ?? []) {
+    if (!appId.startsWith(prefix)) continue;
+    const rest = appId.slice(prefix.length);
+    const colon = rest.lastIndexOf(':');
+    progress.set(Number(rest.slice(colon + 1)), { topicId: rest.slice(0, colon), next });
+  }
+  const partitions = new Set([...ends.keys(), ...progress.keys()]);
+  return [...partitions]
+    .sort((a, b) => a - b)
+    .map((partition): PartitionStatus => {
+      const done = progress.get(partition);
+      const end = ends.get(partition);
+      const micros = done && silver?.progress(watermarkAppId(config.name, done.topicId, partition));
+      const hint = hints.get(partition);
+      return {
+        topic,
+        partition,
+        worker: hint?.worker ?? null,
+        nextOffset: done?.next ?? null,
+        endOffset: end ?? null,
+        lag: end === undefined ? null : end - (done?.next ?? 0n),
+        watermark: micros === undefined ? null : instantText(Number(micros / 1000n)),
+        state: hint?.state ?? 'not running',
+      };
+    });
+}
+
+function render(status: Status, style: Style): string {
+  const right = 'right' as const;
+  const orUnknown = (value: bigint | number | null): string =>
+    value === null ? '-' : groupDigits(value);
+  const partitions = textTable(
+    [
+      { title: 'topic' },
+      { title: 'partition', align: right },
+      { title: 'next', align: right },
+      { title: 'end', align: right },
+      { title: 'lag', align: right },
+      { title: 'watermark' },
+      { title: 'state' },
+      { title: 'worker' },
+    ],
+    status.partitions.map((p) => [
+      p.topic,
+      String(p.partition),
+      orUnknown(p.nextOffset),
+      orUnknown(p.endOffset),
+      orUnknown(p.lag),
+      p.watermark ?? '-',
+      p.state,
+      p.worker ?? '-',
+    ]),
+    style.bold,
+  );
+  const tables = textTable(
+    [
+      { title: 'table' },
+      { title: 'version', align: right },
+      { title: 'rows', align: right },
+      { title: 'files', align: right },
+      { title: 'size', align: right },
+    ],
+    status.tables.map((t) => [
+      t.name,
+      String(t.version),
+      orUnknown(t.rows),
+      groupDigits(t.files),
+      byteText(t.bytes),
+    ]),
+    style.bold,
+  );
+  const queues = textTable(
+    [
+      { title: 'queue' },
+      { title: 'waiting', align: right },
+      { title: 'active', align: right },
+      { title: 'delayed', align: right },
+      { title: 'failed', align: right },
+    ],
+    status.queues.map((q) => [
+      q.name,
+      groupDigits(q.waiting),
+      groupDigits(q.active),
+      groupDigits(q.delayed),
+      groupDigits(q.failed),
+    ]),
+    style.bold,
+  );
+  const remarks = status.remarks.map((remark) => style.bad(remark));
+  return [partitions, '', tables, '', queues, ...(remarks.length > 0 ? ['', ...remarks] : [])].join(
+    '\n',
+  );
+}
