@@ -67,7 +67,8 @@ export function orderRows(inputs: readonly BronzeRows[]): OrderedRows[] {
   const runs = inputs.flatMap(ascendingRuns);
   runs.sort((a, b) => compareRows(a.input, a.from, b.input, b.from));
   const overlapping = runs.some(
-    (run, i) => i > 0 && compareRows(runs[i - 1]!.input, runs[i - 1]!.to - 1, run.input, run.from) > 0,
+    (run, i) =>
+      i > 0 && compareRows(runs[i - 1]!.input, runs[i - 1]!.to - 1, run.input, run.from) > 0,
   );
   const ordered = overlapping ? splitByRow(runs) : runs;
   return ordered.map(({ input, from, to }) => {

@@ -52,7 +52,6 @@ export abstract class FieldDecoder {
   abstract append(kind: number, start: number, end: number, number: number): number;
 }
 
-
 /** Appends entry `index` of `tokens`, where absent and null are null. */
 export function appendToken(
   decoder: FieldDecoder,

@@ -357,7 +357,8 @@ export class SilverDeriver {
       const field = required >= 0 ? required : flag === FLAG_MISSING_ID ? idField : timeField;
       const index = slot * fields.length + field;
       const { name, type } = fields[field]!;
-      return fieldError(name, type, tokens.kinds[index]!, tokens.starts[index]!, valueStart);
+      const { kinds, starts, ends } = tokens;
+      return fieldError(name, type, kinds[index]!, starts[index]!, ends[index]!, valueStart);
     });
     return {
       row,
@@ -367,11 +368,7 @@ export class SilverDeriver {
   }
 }
 
-function ownsOffset(
-  input: BronzeRows,
-  row: number,
-  { count, owned }: BucketSelection,
-): boolean {
+function ownsOffset(input: BronzeRows, row: number, { count, owned }: BucketSelection): boolean {
   if (owned === undefined) return true;
   const words = input.offsetWords;
   const partition = input.partitions[row]!;
@@ -451,4 +448,3 @@ class Derivation {
     };
   }
 }
-

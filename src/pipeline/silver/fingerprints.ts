@@ -4,8 +4,8 @@
  *
  * H1 The id hash covers the id's value and its class of types: an id that widens from integer to long
  *    keeps its hash, a string never shares one with a number but by chance.
- * H2 The payload hash covers the declared fields and `_rescued`, each by name: null and absent are the
- *    same, and neither the order of fields nor a new field that is null changes it. So hashes that
+ * H2 The payload hash covers the declared fields and `_rescued`, each by name and class: null and absent
+ *    are the same, and neither the order of fields nor a new field that is null changes it. So hashes that
  *    were stored before an additive schema change still hold.
  * H3 Entries of a map count in any order; elements of an array in theirs.
  * Source: MurmurHash3_x86_128 and _32 (Austin Appleby, public domain).
@@ -89,63 +89,59 @@ export function bucketOfOffset(
   return bucketOfHash(mixed, count);
 }
 
-const TAG_TEXT = 1;
-const TAG_BINARY = 2;
-const TAG_WHOLE = 3;
-const TAG_FLOATING = 4;
-const TAG_DECIMAL = 5;
-const TAG_DATE = 6;
-const TAG_TIMESTAMP = 7;
+/** Classes of types whose values are hashed alike; stored hashes depend on these numbers. */
+const CLASSES = {
+  string: 1,
+  binary: 2,
+  byte: 3,
+  short: 3,
+  integer: 3,
+  long: 3,
+  float: 4,
+  double: 4,
+  decimal: 5,
+  date: 6,
+  timestamp: 7,
+  boolean: 8,
+  array: 9,
+  map: 10,
+  struct: 11,
+} as const;
+
+function classOf(type: DataType): number {
+  return CLASSES[type.kind === 'primitive' ? type.name : type.kind];
+}
 
 /** Hashes ids of one type. */
 export class IdHasher {
   readonly #type: DataType;
-  readonly #tag: number;
+  readonly #class: number;
   readonly #scratch = new Uint8Array(16);
   readonly #scratchWords = new Int32Array(this.#scratch.buffer);
 
   /** @throws PipelineError invalid when values of this type cannot identify an event */
   constructor(type: DataType) {
     this.#type = type;
-    this.#tag = idTag(type);
+    this.#class = classOf(type);
+    if (this.#class >= CLASSES.boolean) {
+      throw new PipelineError(
+        'invalid',
+        'TM_CONFIG_INVALID',
+        'event.id: this type cannot identify an event; name a field that is a string or a number',
+      );
+    }
   }
 
   /** Writes the four words of a string or binary to `out` at `at`. */
   hashBytes(data: Uint8Array, start: number, end: number, out: Uint32Array, at: number): void {
-    murmur128(this.#tag, data, start, end, out, at);
+    murmur128(this.#class, data, start, end, out, at);
   }
 
   /** The same for row `row` of a fixed-width column's words. */
   hashFixed(words: Int32Array, row: number, out: Uint32Array, at: number): void {
     this.#scratchWords.fill(0);
     copyFixed(this.#type, words, row, this.#scratchWords);
-    murmur128(this.#tag, this.#scratch, 0, 16, out, at);
-  }
-}
-
-function idTag(type: DataType): number {
-  if (type.kind === 'decimal') return TAG_DECIMAL;
-  if (type.kind !== 'primitive' || type.name === 'boolean') {
-    throw new PipelineError(
-      'invalid',
-      'TM_CONFIG_INVALID',
-      'event.id: this type cannot identify an event; name a field that is a string or a number',
-    );
-  }
-  switch (type.name) {
-    case 'string':
-      return TAG_TEXT;
-    case 'binary':
-      return TAG_BINARY;
-    case 'date':
-      return TAG_DATE;
-    case 'timestamp':
-      return TAG_TIMESTAMP;
-    case 'float':
-    case 'double':
-      return TAG_FLOATING;
-    default:
-      return TAG_WHOLE;
+    murmur128(this.#class, this.#scratch, 0, 16, out, at);
   }
 }
 
@@ -272,16 +268,10 @@ export function hashRows(batch: ColumnBatch, names: readonly string[]): Uint32Ar
 }
 
 /** Adds the hash of each value of rows [from, to) to its two sums; a null adds nothing. */
-function addColumn(
-  column: Vector,
-  name: string,
-  from: number,
-  to: number,
-  sums: Int32Array,
-): void {
+function addColumn(column: Vector, name: string, from: number, to: number, sums: Int32Array): void {
   const nameBytes = encoder.encode(name);
   const seed = new Uint32Array(4);
-  murmur128(0, nameBytes, 0, nameBytes.length, seed, 0);
+  murmur128(classOf(column.type), nameBytes, 0, nameBytes.length, seed, 0);
   const seedA = seed[0]! | 0;
   const seedB = seed[1]! | 0;
   if (column.data !== undefined) addBytes(column, seedA, seedB, from, to, sums);

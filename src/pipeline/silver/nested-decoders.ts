@@ -27,11 +27,7 @@ export class ArrayDecoder extends FieldDecoder {
   readonly #containsNull: boolean;
   readonly #token = new TokenTable(1);
 
-  constructor(
-    type: DataType & { kind: 'array' },
-    element: FieldDecoder,
-    context: DecodeContext,
-  ) {
+  constructor(type: DataType & { kind: 'array' }, element: FieldDecoder, context: DecodeContext) {
     super(context);
     this.#element = element;
     this.#containsNull = type.containsNull;

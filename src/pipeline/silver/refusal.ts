@@ -15,6 +15,7 @@ import {
   TOKEN_NULL,
   TOKEN_NUMBER,
   TOKEN_OBJECT,
+  TOKEN_STRING,
   TOKEN_TRUE,
 } from './json-scanner.ts';
 
@@ -84,11 +85,13 @@ export function fieldError(
   type: DataType,
   kind: number,
   tokenStart: number,
+  tokenEnd: number,
   valueStart: number,
 ): string {
   if (kind === TOKEN_ABSENT) return `${name} is missing`;
   const at = `at byte ${rawStart(kind, tokenStart) - valueStart}`;
   if (kind === TOKEN_NULL) return `${name} is null ${at}`;
+  if (kind === TOKEN_STRING && tokenStart === tokenEnd) return `${name} is empty ${at}`;
   return `${name} is no valid ${typeText(type)} but ${tokenText(kind)} ${at}`;
 }
 

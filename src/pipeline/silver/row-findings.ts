@@ -190,7 +190,8 @@ export class RowFindings implements NestedFindings {
     const start = this.#prefixes.length;
     for (const part of this.#path) {
       const bytes = typeof part === 'number' ? encoder.encode(`[${part}]`) : part;
-      if (typeof part !== 'number' && this.#prefixes.length > start) this.#prefixes.append(DOT, 0, 1);
+      if (typeof part !== 'number' && this.#prefixes.length > start)
+        this.#prefixes.append(DOT, 0, 1);
       this.#prefixes.append(bytes, 0, bytes.length);
     }
     this.#prefixes.append(DOT, 0, 1);

@@ -301,4 +301,3 @@ export class EpochDecoder extends FieldDecoder {
     return TAKEN;
   }
 }
-

@@ -1,5 +1,9 @@
 /** Bronze batches from plain records, and silver results as plain rows, for the silver tests. */
-import { columnsFromRows, type RowValue, rowsFromColumns } from '../../../src/pipeline/column-builder.ts';
+import {
+  columnsFromRows,
+  type RowValue,
+  rowsFromColumns,
+} from '../../../src/pipeline/column-builder.ts';
 import type { EventConfig, LateConfig } from '../../../src/pipeline/pipeline-config.ts';
 import type { BronzeInput } from '../../../src/pipeline/silver/bronze-rows.ts';
 import type { SilverResult } from '../../../src/pipeline/silver/deriver.ts';

@@ -1,12 +1,28 @@
 /** Random event declarations, and JSON texts that fit them, nearly fit them, or do not. */
 import fc from 'fast-check';
 import type { EventConfig } from '../../../src/pipeline/pipeline-config.ts';
-import { type DataType, type PrimitiveName, primitive, struct } from '../../../src/pipeline/types.ts';
+import {
+  type DataType,
+  type PrimitiveName,
+  primitive,
+  struct,
+} from '../../../src/pipeline/types.ts';
 
 /** Declared names, some of which need escapes, some of which are prefixes of others. */
 const NAMES = ['a', 'ab', 'k', 'naïve', 'q"uote', 'back\\slash', 'a.b', 'c d', 'x='];
 /** Names that are never declared. */
-const UNKNOWN_NAMES = ['__proto__', 'Id', 'ID', 'constructor', 'toString', 'extra', 'i', 'é', 'a.b.c', ''];
+const UNKNOWN_NAMES = [
+  '__proto__',
+  'Id',
+  'ID',
+  'constructor',
+  'toString',
+  'extra',
+  'i',
+  'é',
+  'a.b.c',
+  '',
+];
 
 const scalarType = fc.constantFrom<PrimitiveName>(
   'string',
@@ -338,21 +354,33 @@ export function eventText(config: EventConfig): fc.Arbitrary<string> {
     if (name === config.time.field) return { name, text: timeText(config.time.unit) };
     return { name, text: textFor(type) };
   });
-  const plain = fc
-    .tuple(...fields.map(({ text }) => text))
-    .map((texts) =>
-      objectText(
-        texts.map((text, i) => [JSON.stringify(fields[i]!.name), text] as const),
-        '',
-      ),
-    );
+  const plain = fc.tuple(...fields.map(({ text }) => text)).map((texts) =>
+    objectText(
+      texts.map((text, i) => [JSON.stringify(fields[i]!.name), text] as const),
+      '',
+    ),
+  );
   const whole = fc.oneof(plain, membersText(fields));
   return fc.oneof({ weight: 8, arbitrary: whole }, mutated(whole));
 }
 
 /** A text with one character taken out, put in or replaced, or with its end cut off. */
 export function mutated(text: fc.Arbitrary<string>): fc.Arbitrary<string> {
-  const junk = fc.constantFrom('', '"', '\\', '{', '}', '[', ']', ',', ':', '0', '.', '\u0001', 'é');
+  const junk = fc.constantFrom(
+    '',
+    '"',
+    '\\',
+    '{',
+    '}',
+    '[',
+    ']',
+    ',',
+    ':',
+    '0',
+    '.',
+    '\u0001',
+    'é',
+  );
   return fc.tuple(text, fc.nat(10_000), fc.nat(3), junk).map(([whole, place, kind, character]) => {
     const at = whole.length === 0 ? 0 : place % whole.length;
     if (kind === 0) return whole.slice(0, at);

@@ -398,8 +398,7 @@ function readEvent({ value }: TestRecord, event: EventConfig): ReadEvent | strin
 
   const isPresent = (node: Node | undefined): node is Node =>
     node !== undefined && node.kind !== 'null';
-  const typeOf = (name: string): DataType =>
-    event.schema.fields.find((f) => f.name === name)!.type;
+  const typeOf = (name: string): DataType => event.schema.fields.find((f) => f.name === name)!.type;
   const idNode = declared.get(event.id);
   try {
     fields[event.id] = isPresent(idNode)
