@@ -19,7 +19,8 @@ import type { Terminal } from './terminal.ts';
 /** Makes the ports of one pipeline. Whoever opens one closes it. */
 export interface Adapters {
   openStore(config: PipelineConfig): Promise<ObjectStore>;
-  openState(config: PipelineConfig): Promise<StateStore>;
+  /** `readOnly`: beside a process that runs on the embedded state, which has one owner. */
+  openState(config: PipelineConfig, options?: { readonly readOnly?: boolean }): Promise<StateStore>;
   openQueue(config: PipelineConfig): Promise<WorkQueue>;
   openSource(config: PipelineConfig): Promise<EventSource>;
   /** Appends records to the pipeline's source: Kafka or the embedded log. */

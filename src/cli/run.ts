@@ -7,7 +7,16 @@ import { PipelineProcess } from '../engine/pipeline-process.ts';
 import { isCaughtUp, isSilverDone, readProgress } from '../engine/pipeline-progress.ts';
 import { parseUnit, type Unit } from '../supervisor/units.ts';
 import { untilAvailable } from './availability.ts';
-import { defineCommand, EXIT, type ExitCode, integer, text, texts, toggle, usageError } from './command.ts';
+import {
+  defineCommand,
+  EXIT,
+  type ExitCode,
+  integer,
+  text,
+  texts,
+  toggle,
+  usageError,
+} from './command.ts';
 import type { CommandContext } from './context.ts';
 import { ingestFiles } from './ingest.ts';
 
@@ -48,7 +57,11 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
         adapters: context.adapters,
         ambient,
         logger,
-        process: { host: hostname(), pid: process.pid, memoryBytes: () => process.memoryUsage.rss() },
+        process: {
+          host: hostname(),
+          pid: process.pid,
+          memoryBytes: () => process.memoryUsage.rss(),
+        },
       },
       (remark) => terminal.note(`warning: ${remark}`),
     ),
@@ -60,7 +73,7 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
   }
   const follower = new Follower(context, pipeline, options.untilCaughtUp);
   try {
-    const ingest = ingestFiles(context, pipeline.ports.source, options.input, options.arrivalField);
+    const ingest = ingestFiles(context, config, options.input, options.arrivalField);
     await follower.follow(ingest);
   } finally {
     terminal.clearProgress();
@@ -68,7 +81,10 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
   }
   const seconds = (ambient.clock.monotonicMs() - startedMs) / 1000;
   const totals = follower.totals();
-  const failures = [...follower.failures()].map(([unit, error]) => ({ unit, reason: error.message }));
+  const failures = [...follower.failures()].map(([unit, error]) => ({
+    unit,
+    reason: error.message,
+  }));
   await terminal.result({ seconds, ...totals, failures }, (style) =>
     [
       `${totals.bronzeRows} records, ${totals.silverRows} events, ${totals.duplicates} duplicates, ` +

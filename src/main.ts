@@ -1,0 +1,85 @@
+/**
+ * Composition root: the only file that names concrete adapters (style D2). Adapters are loaded on
+ * demand, so that a command pays only for what it uses.
+ */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import process from 'node:process';
+import { systemAmbient } from './ambient.ts';
+import { commands } from './cli/commands.ts';
+import type { Adapters } from './cli/context.ts';
+import { runCli } from './cli/program.ts';
+import { runCommand } from './cli/run.ts';
+import { createLogger } from './logger.ts';
+import { TIDEMARK_VERSION } from './version.ts';
+
+const ambient = systemAmbient;
+const logger = createLogger({
+  clock: ambient.clock,
+  level: 'warn',
+  write: (line) => process.stderr.write(line),
+});
+const services = { ambient, logger };
+
+const adapters: Adapters = {
+  async openStore({ lake }) {
+    const { createObjectStore } = await import('./storage/object-store/create-object-store.ts');
+    return createObjectStore(lake, services);
+  },
+  async openState(config, options) {
+    const { createStateStore } = await import('./storage/state/create-state-store.ts');
+    return createStateStore(config, { ...services, ...options });
+  },
+  async openQueue(config) {
+    const { createWorkQueue } = await import('./storage/queue/create-work-queue.ts');
+    return createWorkQueue(config, services);
+  },
+  async openSource({ source }) {
+    if (source.kind === 'kafka') {
+      const { createKafkaEventSource } = await import('./storage/source/kafka-event-source.ts');
+      return createKafkaEventSource(source, services);
+    }
+    const { openEmbeddedEventSource } = await import('./storage/source/embedded-event-source.ts');
+    return openEmbeddedEventSource(source, services);
+  },
+  async openSink({ source }) {
+    if (source.kind === 'kafka') {
+      const { openKafkaRecordSink } = await import('./storage/source/kafka-record-sink.ts');
+      return openKafkaRecordSink(source, services);
+    }
+    const { openEmbeddedRecordSink } = await import('./storage/source/embedded-record-sink.ts');
+    return openEmbeddedRecordSink(source, services);
+  },
+  async openCodec() {
+    const { createParquetCodec } = await import('./storage/parquet/parquet-wasm-codec.ts');
+    return createParquetCodec();
+  },
+  async openQuery({ config, store }) {
+    const { DuckDbLakeQuery } = await import('./storage/query/duckdb-lake-query.ts');
+    const cacheRoot = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
+    const cacheFolder = join(cacheRoot, 'tidemark', config.name);
+    return DuckDbLakeQuery.open({ store, ambient, cacheFolder });
+  },
+};
+
+const stopping = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    // A second signal ends at once: whoever sends it does not want to wait for the drain.
+    if (stopping.signal.aborted) process.exit(130);
+    stopping.abort();
+  });
+}
+
+const [first, ...rest] = commands;
+process.exitCode = await runCli(process.argv.slice(2), [first!, runCommand, ...rest], {
+  adapters,
+  ambient,
+  environment: process.env,
+  cwd: process.cwd(),
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  signal: stopping.signal,
+  version: TIDEMARK_VERSION,
+});
