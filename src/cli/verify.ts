@@ -1,13 +1,15 @@
 /**
  * `tidemark verify`: the completeness ledger. Exit code 1 when a promise is broken.
  */
+import { asPipelineError } from '../errors.ts';
+import { nameOfRoot } from '../storage/query/lake-catalog.ts';
 import { defineCommand, EXIT } from './command.ts';
-import { withLake } from './lake.ts';
+import { type OpenLake, withLake } from './lake.ts';
 import { withNumbers } from './numbers.ts';
 import type { Style } from './terminal.ts';
 import { groupDigits, textTable } from './text-table.ts';
 import { gatherEvidence } from './verify/evidence.ts';
-import { buildLedger, type LedgerReport } from './verify/ledger.ts';
+import { buildLedger, type LedgerReport, unreadableLedger } from './verify/ledger.ts';
 
 export const verifyCommand = defineCommand({
   name: 'verify',
@@ -16,11 +18,23 @@ export const verifyCommand = defineCommand({
   example: 'tidemark verify -c pipeline.yaml --json',
   run: (context) =>
     withLake(context, async (lake) => {
-      const report = buildLedger(await gatherEvidence(lake, context.signal));
+      const report = await judge(lake, context.signal);
       await context.terminal.result(withNumbers(report), (style) => render(report, style));
       return report.ok ? EXIT.ok : EXIT.violation;
     }),
 });
+
+/** Data that contradicts itself or is gone is a finding, not a failure of the command. */
+async function judge(lake: OpenLake, signal: AbortSignal): Promise<LedgerReport> {
+  try {
+    return buildLedger(await gatherEvidence(lake, signal));
+  } catch (thrown) {
+    const { kind, message } = asPipelineError(thrown);
+    if (kind !== 'corrupt') throw thrown;
+    const root = /(?:bronze|silver|gold)\/[^/\s]+/.exec(message)?.[0] ?? '';
+    return unreadableLedger({ table: nameOfRoot(root), message });
+  }
+}
 
 function render(report: LedgerReport, style: Style): string {
   const { stages } = report;

@@ -32,7 +32,8 @@ export type ViolationKind =
   | 'rows-without-record'
   | 'lineage-mismatch'
   | 'silver-duplicates'
-  | 'gold-mismatch';
+  | 'gold-mismatch'
+  | 'unreadable';
 
 /** One broken promise. */
 export interface Violation {
@@ -174,6 +175,17 @@ export function buildLedger(evidence: Evidence): LedgerReport {
     },
     silverDuplicates: stages.repeatedIds,
     violations,
+  };
+}
+
+/** The report when stored data cannot be read at all: nothing is proven. */
+export function unreadableLedger(violation: Omit<Violation, 'kind'>): LedgerReport {
+  return {
+    ok: false,
+    partitions: [],
+    stages: { bronzeRows: 0n, silverRows: 0n, duplicates: 0n, conflicts: 0n, deadLetters: 0n },
+    silverDuplicates: 0n,
+    violations: [{ kind: 'unreadable', ...violation }],
   };
 }
 

@@ -42,6 +42,15 @@ export interface DuckDbOptions {
 }
 
 const GIB = 2 ** 30;
+const COMMENTS = String.raw`(?:\s|--[^\n]*\n|/\*[\s\S]*?\*/)*`;
+const QUERY = 'select|with|from|values|table|pivot|unpivot';
+/** EXPLAIN ANALYZE runs what it explains, so that must be a query too. */
+const QUERY_START = new RegExp(
+  `^${COMMENTS}(?:\\(|(?:${QUERY}|describe|show|summarize|explain\\s+(?:analyze\\s+)?(?:${QUERY}))\\b)`,
+  'i',
+);
+const ONLY_QUERIES =
+  'Only queries are allowed: SELECT, WITH, FROM, DESCRIBE, SUMMARIZE or EXPLAIN.';
 const LAYERS = ['bronze', 'silver', 'gold'];
 
 export class DuckDbLakeQuery implements LakeQuery {
@@ -178,14 +187,12 @@ export class DuckDbLakeQuery implements LakeQuery {
     if (statements.count !== 1) {
       throw refused(`Give exactly one query; this is ${statements.count}.`);
     }
+    // By its first word first: preparing anything else fails with a message about something else.
+    if (!QUERY_START.test(sql)) throw refused(ONLY_QUERIES);
     const statement = await statements.prepare(0);
-    const explains =
-      statement.statementType === StatementType.EXPLAIN &&
-      /^\s*explain\s+(?:analyze\s+)?(?:select|with|from|values)\b/i.test(sql);
-    if (statement.statementType !== StatementType.SELECT && !explains) {
-      throw refused(
-        'Only queries are allowed: SELECT, WITH, FROM, DESCRIBE, SUMMARIZE or EXPLAIN.',
-      );
+    const { statementType } = statement;
+    if (statementType !== StatementType.SELECT && statementType !== StatementType.EXPLAIN) {
+      throw refused(ONLY_QUERIES);
     }
     return statement;
   }

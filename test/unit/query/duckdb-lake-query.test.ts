@@ -40,8 +40,13 @@ async function world(
   readonly folder: string;
   readonly store: ObjectStore;
   readonly query: DuckDbLakeQuery;
-  put(path: string, day: string | null, rows: readonly Row[], schema?: typeof OLD): Promise<void>;
-  table(): QueriedTable;
+  readonly put: (
+    path: string,
+    day: string | null,
+    rows: readonly Row[],
+    schema?: typeof OLD,
+  ) => Promise<void>;
+  readonly table: () => QueriedTable;
 }> {
   const folder = await mkdtemp(join(tmpdir(), "tidemark-it's [a] "));
   const store =

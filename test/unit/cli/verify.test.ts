@@ -1,0 +1,318 @@
+/** `verify` finds every way in which a lake can be wrong, and no other (checks L1 to L5, E1). */
+import assert from 'node:assert/strict';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { systemAmbient } from '../../../src/ambient.ts';
+import type { Coverage } from '../../../src/pipeline/bronze.ts';
+import { bronzeAppId } from '../../../src/pipeline/progress.ts';
+import { DuckDbLakeQuery } from '../../../src/storage/query/duckdb-lake-query.ts';
+import { cli } from '../../support/cli-host.ts';
+import {
+  covers,
+  FIXTURE_PIPELINE,
+  type FixtureRecord,
+  LakeFixture,
+  openLakeStore,
+} from '../../support/lake-fixture.ts';
+
+interface Report {
+  readonly ok: boolean;
+  readonly partitions: readonly Record<string, unknown>[];
+  readonly stages: Record<string, number>;
+  readonly silverDuplicates: number;
+  readonly violations: readonly { kind: string; table: string; message: string }[];
+}
+
+async function verify(lake: LakeFixture, ...argv: string[]) {
+  await writeFile(join(lake.folder, 'tidemark.yaml'), FIXTURE_PIPELINE);
+  return cli(['verify', ...argv], {
+    cwd: lake.folder,
+    adapters: {
+      openStore: openLakeStore,
+      openCodec: async () => lake.codec,
+      openQuery: ({ store }) =>
+        DuckDbLakeQuery.open({
+          store,
+          ambient: systemAmbient,
+          cacheFolder: join(lake.folder, 'c'),
+        }),
+    },
+  });
+}
+
+async function report(lake: LakeFixture): Promise<Report> {
+  const run = await verify(lake, '--json');
+  assert.equal(run.stderr, '');
+  const parsed = JSON.parse(run.stdout) as Report;
+  assert.equal(run.exitCode, parsed.ok ? 0 : 1);
+  return parsed;
+}
+
+const A: FixtureRecord = { offset: 10, id: 'a' };
+const B: FixtureRecord = { offset: 11, id: 'b' };
+const A_AGAIN: FixtureRecord = { offset: 12, id: 'a' };
+const POISON: FixtureRecord = { offset: 13, id: undefined };
+const CONFLICT: FixtureRecord = { offset: 14, id: 'b' };
+const RECORDS = [A, B, A_AGAIN, POISON, CONFLICT];
+const DEAD = [
+  { ...POISON, flag: 'invalid_json' },
+  { ...CONFLICT, flag: 'conflicting_duplicate' },
+];
+const COUNTS = { silverRows: 2, duplicates: 1, conflicts: 1, deadLetters: 1 };
+
+interface Changes {
+  readonly bronze?: [
+    readonly FixtureRecord[],
+    readonly Coverage[],
+    Readonly<Record<number, number>>,
+  ];
+  readonly silver?: readonly FixtureRecord[];
+  readonly dead?: Parameters<LakeFixture['deadLetters']>[0];
+  readonly counts?: Readonly<Record<string, number>>;
+  readonly goldCount?: number;
+}
+
+/** A lake that is right but for the changes. */
+async function lakeWith(t: TestContext, changes: Changes = {}): Promise<LakeFixture> {
+  const lake = await LakeFixture.open(t);
+  const [records, coverage, next] = changes.bronze ?? [RECORDS, [covers(10, 15)], { 0: 15 }];
+  await lake.bronze(records, coverage, next);
+  await lake.deadLetters(changes.dead ?? DEAD);
+  await lake.silver(changes.silver ?? [A, B], 1, changes.counts ?? COUNTS);
+  await lake.gold(changes.goldCount ?? 2, 1);
+  return lake;
+}
+
+test('a lake in which every record counts once is ok, and its counts add up', async (t) => {
+  const lake = await lakeWith(t);
+  assert.deepEqual(await report(lake), {
+    ok: true,
+    partitions: [
+      {
+        topic: 'usage',
+        partition: 0,
+        minOffset: 10,
+        maxOffset: 14,
+        expected: 5,
+        actual: 5,
+        gapsExplained: [],
+        gapsUnexplained: [],
+      },
+    ],
+    stages: { bronzeRows: 5, silverRows: 2, duplicates: 1, conflicts: 1, deadLetters: 1 },
+    silverDuplicates: 0,
+    violations: [],
+  });
+  const shown = await verify(lake);
+  assert.match(
+    shown.stdout,
+    /5 records = 2 events \+ 1 duplicates \+ 1 conflicts \+ 1 dead letters/,
+  );
+  assert.match(shown.stdout, /Every record counts exactly once\.\n$/);
+});
+
+test('a lake whose tables are new is ok; one without tables is refused', async (t) => {
+  const lake = await LakeFixture.open(t);
+  const parsed = await report(lake);
+  assert.deepEqual([parsed.ok, parsed.partitions], [true, []]);
+  await rm(join(lake.folder, 'tidemark-data', 'lake', 'bronze'), { recursive: true });
+  const run = await verify(lake);
+  assert.equal(run.exitCode, 2);
+  assert.match(run.stderr, /has no table bronze\/usage/);
+});
+
+test('markers, aborted and compacted offsets are explained, also first and last (P4, L2)', async (t) => {
+  const gaps = [
+    { from: 8n, to: 10n, kind: 'compacted' as const },
+    { from: 15n, to: 16n, kind: 'marker' as const },
+  ];
+  const lake = await lakeWith(t, { bronze: [RECORDS, [covers(8, 16, { gaps })], { 0: 16 }] });
+  const parsed = await report(lake);
+  assert.equal(parsed.ok, true, JSON.stringify(parsed.violations));
+  assert.deepEqual(parsed.partitions[0], {
+    topic: 'usage',
+    partition: 0,
+    minOffset: 8,
+    maxOffset: 15,
+    expected: 8,
+    actual: 5,
+    gapsExplained: [
+      [8, 10],
+      [15, 16],
+    ],
+    gapsUnexplained: [],
+  });
+});
+
+test('a stage that lags behind is no violation (E1)', async (t) => {
+  const lake = await lakeWith(t);
+  // In bronze and dead letters, not yet in silver; in silver, not yet in gold.
+  await lake.bronze(
+    [
+      { offset: 15, id: 'c' },
+      { offset: 16, id: 'd' },
+    ],
+    [covers(15, 17)],
+    { 0: 17 },
+  );
+  await lake.bronze([{ offset: 17, id: undefined }], [covers(17, 18)], { 0: 18 });
+  await lake.deadLetters([{ offset: 17, id: undefined, flag: 'invalid_json' }]);
+  await lake.silver(
+    [
+      { offset: 15, id: 'c' },
+      { offset: 16, id: 'd' },
+    ],
+    2,
+    { silverRows: 2 },
+  );
+  const parsed = await report(lake);
+  assert.deepEqual(parsed.violations, []);
+  assert.equal(parsed.partitions[0]!['actual'], 8);
+  assert.deepEqual(parsed.stages, {
+    bronzeRows: 7,
+    silverRows: 4,
+    duplicates: 1,
+    conflicts: 1,
+    deadLetters: 1,
+  });
+});
+
+test('a final date is compared with the silver version it was reconciled from (P7)', async (t) => {
+  const lake = await lakeWith(t);
+  await lake.bronze([{ offset: 15, id: 'late' }], [covers(15, 16)], { 0: 16 });
+  await lake.silver([{ offset: 15, id: 'late' }], 2, { silverRows: 1 });
+  await lake.gold(2, 1, { final: true });
+  assert.deepEqual((await report(lake)).violations, []);
+});
+
+const WRONG: Readonly<Record<string, readonly [kind: string, message: RegExp, changes: Changes]>> =
+  {
+    'a row that is gone': [
+      'missing-offsets',
+      /partition 0 of usage: offset 12 have no row .* commit 1 covers/,
+      {
+        bronze: [RECORDS.filter((r) => r !== A_AGAIN), [covers(10, 15)], { 0: 15 }],
+        counts: { ...COUNTS, duplicates: 0 },
+      },
+    ],
+    'last rows that are gone': [
+      'missing-offsets',
+      /offsets 15 to 19/,
+      { bronze: [RECORDS, [covers(10, 20)], { 0: 20 }] },
+    ],
+    'an offset range that no commit covers': [
+      'missing-offsets',
+      /offsets 15 to 17 are covered by no commit/,
+      {
+        bronze: [
+          [...RECORDS, { offset: 18, id: 'a' }],
+          [covers(10, 15), covers(18, 19)],
+          { 0: 19 },
+        ],
+        counts: { ...COUNTS, duplicates: 2 },
+      },
+    ],
+    'a record stored twice': [
+      'duplicate-offsets',
+      /1 rows repeat an offset, within offset 12/,
+      {
+        bronze: [[...RECORDS, A_AGAIN], [covers(10, 15)], { 0: 15 }],
+        counts: { ...COUNTS, duplicates: 2 },
+      },
+    ],
+    'offsets covered twice': [
+      'coverage-overlap',
+      /offsets 13 to 14 are covered twice/,
+      { bronze: [RECORDS, [covers(10, 15), covers(13, 15)], { 0: 15 }] },
+    ],
+    'coverage that does not add up': [
+      'coverage-contradiction',
+      /with 4 rows and 0 explained/,
+      { bronze: [RECORDS, [covers(10, 15, { rows: 4 })], { 0: 15 }] },
+    ],
+    'a row where a gap is stated': [
+      'unexpected-rows',
+      /offset 12 have rows/,
+      {
+        bronze: [
+          RECORDS,
+          [covers(10, 15, { gaps: [{ from: 12n, to: 13n, kind: 'aborted' }] })],
+          { 0: 15 },
+        ],
+      },
+    ],
+    'rows beyond the progress': [
+      'progress-mismatch',
+      /cover up to 15, but the table's progress is 14/,
+      {
+        bronze: [RECORDS, [covers(10, 15)], { 0: 14 }],
+        dead: DEAD.slice(0, 1),
+        counts: { ...COUNTS, conflicts: 0 },
+      },
+    ],
+    'an event that is in no table': [
+      'lost-events',
+      /1 records up to bronze version 1 .*partition\/offset 0\/11/,
+      { silver: [A], dead: DEAD, goldCount: 1 },
+    ],
+    'a poison record that is in no table': ['lost-events', /0\/13/, { dead: DEAD.slice(1) }],
+    'an event in silver and dead letters': [
+      'counted-twice',
+      /1 records/,
+      { dead: [...DEAD, { ...A, flag: 'invalid_json' }] },
+    ],
+    'an event of silver that bronze does not have': [
+      'rows-without-record',
+      /1 rows/,
+      { silver: [A, B, { offset: 9, id: 'x' }], goldCount: 3 },
+    ],
+    'an event id twice in silver': [
+      'silver-duplicates',
+      /1 rows of version 1 repeat an event id \(a\)/,
+      { silver: [A, B, A_AGAIN], counts: { ...COUNTS, duplicates: 0 }, goldCount: 3 },
+    ],
+    'counts that the commits state otherwise': [
+      'lineage-mismatch',
+      /state 5 duplicates, the tables have 1/,
+      { counts: { ...COUNTS, duplicates: 5 } },
+    ],
+    'a gold count that is too high': [
+      'gold-mismatch',
+      /version 1 counts 3 events on 2026-11-22, but silver version 1 has 2/,
+      { goldCount: 3 },
+    ],
+  };
+
+for (const [what, [kind, message, changes]] of Object.entries(WRONG)) {
+  test(`${what} is a violation of kind ${kind}`, async (t) => {
+    const { violations } = await report(await lakeWith(t, changes));
+    const found = violations.filter((violation) => violation.kind === kind);
+    assert.equal(found.length, 1, JSON.stringify(violations, null, 1));
+    assert.match(found[0]!.message, message);
+  });
+}
+
+test('progress under two topic ids is a violation (P8)', async (t) => {
+  const lake = await lakeWith(t);
+  const appId = bronzeAppId('usage', 'usage', 'another-id', 0);
+  await lake.commit(lake.tables.bronze, [], {
+    progress: [{ appId, expected: 'any', next: 3n }],
+    lineage: {},
+  });
+  const kinds = (await report(lake)).violations.map(({ kind }) => kind);
+  assert.deepEqual(kinds, ['topic-recreated']);
+});
+
+test('a data file that is gone is a violation that names it, and the exit code is 1', async (t) => {
+  const lake = await lakeWith(t);
+  const [file] = lake.tables.silver.snapshot.files();
+  await lake.store.delete(`silver/usage/${file!.path}`);
+  const { ok, violations } = await report(lake);
+  assert.equal(ok, false);
+  assert.deepEqual(
+    violations.map(({ kind, table }) => [kind, table]),
+    [['unreadable', 'silver.usage']],
+  );
+  assert.ok(violations[0]!.message.includes(file!.path));
+});
