@@ -78,8 +78,6 @@ interface Run {
 }
 
 const MICROS_PER_DAY = 86_400_000_000;
-/** Timestamps whose high word is within this are exact as doubles. */
-const EXACT_HIGH_WORD = 2 ** 20;
 
 /**
  * Builds the rows of a batch.
@@ -120,20 +118,18 @@ function dateDaysAt(chunk: RecordChunk, row: number): number {
   return Number(micros % BigInt(MICROS_PER_DAY) < 0n ? day - 1n : day);
 }
 
-/** The first row after `from` that lies on another date. */
+/**
+ * The first row after `from` that lies on another date. Doubles decide as bigints would: midnights are
+ * multiples of 8192 µs and so exact, and what is at least 1000 µs before one never rounds up to it.
+ */
 function dateEnd(chunk: RecordChunk, from: number, dateDays: number): number {
   const { timestamps } = chunk;
   const words = new Int32Array(timestamps.buffer, timestamps.byteOffset, timestamps.length * 2);
   const start = dateDays * MICROS_PER_DAY;
   let row = from + 1;
   for (; row < chunk.length; row++) {
-    const high = words[row * 2 + 1]!;
-    if (high >= EXACT_HIGH_WORD || high < -EXACT_HIGH_WORD) {
-      if (dateDaysAt(chunk, row) !== dateDays) break;
-    } else {
-      const sinceStart = high * 2 ** 32 + (words[row * 2]! >>> 0) - start;
-      if (sinceStart < 0 || sinceStart >= MICROS_PER_DAY) break;
-    }
+    const sinceStart = words[row * 2 + 1]! * 2 ** 32 + (words[row * 2]! >>> 0) - start;
+    if (sinceStart < 0 || sinceStart >= MICROS_PER_DAY) break;
   }
   return row;
 }

@@ -184,16 +184,18 @@ test('dates are UTC days of the Kafka timestamp, also before 1970 and beyond exa
     { offset: 2n, timestamp: -1000n },
     { offset: 3n, timestamp: farDays * DAY - 1000n },
     { offset: 4n, timestamp: farDays * DAY },
-    { offset: 5n, timestamp: 0n },
+    { offset: 5n, timestamp: farDays * DAY - 1000n },
+    { offset: 6n, timestamp: 0n },
   ]);
   assert.deepEqual(
     rowsOf([chunk]).map((row) => [row['dateDays'], row['_kafka_offset']]),
     [
       [-1, 2n],
       [0, 0n],
-      [0, 5n],
+      [0, 6n],
       [1, 1n],
       [99_999_999, 3n],
+      [99_999_999, 5n],
       [100_000_000, 4n],
     ],
   );
@@ -247,7 +249,11 @@ test('coverage joins the chunks of a partition and adjacent gaps of one kind (B3
     chunkOf([{ offset: 12n }], {
       partition: 2,
       from: 11n,
-      gaps: [{ from: 11n, to: 12n, kind: 'marker' }],
+      next: 14n,
+      gaps: [
+        { from: 11n, to: 12n, kind: 'marker' },
+        { from: 13n, to: 14n, kind: 'marker' },
+      ],
     }),
     chunkOf([{ offset: 5n }, { offset: 9n }], {
       partition: 2,
@@ -264,11 +270,12 @@ test('coverage joins the chunks of a partition and adjacent gaps of one kind (B3
     {
       partition: 2,
       from: 5n,
-      to: 13n,
+      to: 14n,
       rows: 3,
       gaps: [
         { from: 6n, to: 9n, kind: 'aborted' },
         { from: 10n, to: 12n, kind: 'marker' },
+        { from: 13n, to: 14n, kind: 'marker' },
       ],
     },
   ]);

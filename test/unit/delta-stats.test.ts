@@ -197,6 +197,9 @@ test('long strings are cut to 32 code points, the maximum with a tie-breaker abo
   // Surrogate pairs count once and are never split.
   const party = '🎉'.repeat(32);
   assert.deepEqual(cut(`${party}🎉🎉`), { min: party, max: `${party}\u{10ffff}` });
+  // A text far longer than what is examined of it is not cut within a character.
+  const euro = '€'.repeat(32);
+  assert.deepEqual(cut('€'.repeat(500)), { min: euro, max: `${euro}\u{10ffff}` });
   // Nothing is above the last code point: the cut moves on, or the bound is left out.
   const last = '\u{10ffff}';
   assert.deepEqual(cut(`${x32}${last}a`), { min: x32, max: `${x32}${last}\u007f` });
@@ -268,12 +271,12 @@ test('struct members are mirrored, and null wherever a struct around them is (S4
 
 test('a value that a null struct hides does not widen the bounds (S4)', () => {
   const schema = struct([field('s', struct([field('a', 'integer')]))]);
-  const batch = columnsFromRows(schema, [{ s: { a: 5 } }, { s: { a: 9 } }]);
+  const batch = columnsFromRows(schema, [{ s: { a: 5 } }, { s: { a: 9 } }, { s: { a: null } }]);
   const [outer] = batch.columns;
-  const hidden = { ...outer!, nullCount: 1, validity: new Uint8Array([0b01]) };
+  const hidden = { ...outer!, nullCount: 1, validity: new Uint8Array([0b101]) };
   const stats = parse(computeStats({ ...batch, columns: [hidden] }));
   assert.deepEqual(stats.maxValues, { s: { a: '5' } });
-  assert.deepEqual(stats.nullCount, { s: { a: '1' } });
+  assert.deepEqual(stats.nullCount, { s: { a: '2' } });
 });
 
 test('only the first 32 leaves have statistics, struct members counted one by one (S5)', () => {

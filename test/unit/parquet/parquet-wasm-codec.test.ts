@@ -172,10 +172,12 @@ test('a damaged file is refused or decoded, never anything else, and the codec g
   assert.deepEqual(rowsFromColumns(codec.decode(good, schema)), rows);
 });
 
-test('an invalid UTF-8 string is refused by the encoder, which then goes on (W2)', () => {
+test('an invalid UTF-8 string is refused, and another instance goes on (W2)', () => {
   const schema = struct([field('s', 'string')]);
   const good = columnsFromRows(schema, [{ s: 'ok' }]);
   const bad = columnsFromRows(schema, [{ s: new Uint8Array([0xff]) }]);
+  codec.encode(good, snappy);
+  const failed = lastWasm();
   assert.throws(
     () => codec.encode(bad, snappy),
     (error) => error instanceof PipelineError && error.kind === 'internal',
@@ -183,6 +185,7 @@ test('an invalid UTF-8 string is refused by the encoder, which then goes on (W2)
   assert.deepEqual(rowsFromColumns(codec.decode(codec.encode(good, snappy), schema)), [
     { s: 'ok' },
   ]);
+  assert.notEqual(lastWasm(), failed);
 });
 
 test('two hundred encodes and decodes leave WebAssembly memory as it was (W1)', () => {
