@@ -60,9 +60,18 @@ function loggedFile(
   addedVersion: number,
   dataChange: boolean,
 ): LoggedFile {
-  const { path, partitionValues, sizeBytes, stats, tags } = file;
-  const modifiedMs = Math.trunc(file.modifiedMs);
-  return { path, partitionValues, sizeBytes, modifiedMs, stats, tags, addedVersion, dataChange };
+  // Field by field as actions.ts reads them, so that all files of a snapshot have one shape.
+  return {
+    path: file.path,
+    encodedPath: undefined,
+    partitionValues: file.partitionValues,
+    sizeBytes: file.sizeBytes,
+    modifiedMs: Math.trunc(file.modifiedMs),
+    stats: file.stats,
+    tags: file.tags,
+    addedVersion,
+    dataChange,
+  };
 }
 
 function removedFile(file: LoggedFile, timestampMs: number, dataChange: boolean): RemovedFile {
