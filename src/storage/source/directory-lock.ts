@@ -17,6 +17,7 @@ interface Holder {
   readonly started: string;
   readonly host: string;
   readonly token: string;
+  readonly note: string;
 }
 
 const HEARTBEAT_MS = 5000;
@@ -25,6 +26,8 @@ const RETRY_MS = 100;
 
 /** A lock that is held. */
 export interface DirectoryLock {
+  /** Leaves a word for those who find the lock held. */
+  setNote(note: string): Promise<void>;
   /** Idempotent. */
   release(): Promise<void>;
 }
@@ -45,6 +48,7 @@ export async function acquireDirectoryLock(
     started: await startOf(process.pid),
     host: hostname(),
     token: ids.id(),
+    note: '',
   };
   const draft = `${path}.${me.token}`;
   const watch = new HeartbeatWatch(path, ambient);
@@ -62,6 +66,11 @@ export async function acquireDirectoryLock(
   } finally {
     await unlink(draft).catch(() => {});
   }
+}
+
+/** What the holder noted; undefined when nobody holds the lock. */
+export async function readLockNote(path: string): Promise<string | undefined> {
+  return (await readHolder(path))?.note;
 }
 
 /** Who holds the lock, for messages. */
@@ -85,6 +94,11 @@ function hold(path: string, me: Holder, { clock }: Ambient): DirectoryLock {
   let released = false;
   beat();
   return {
+    async setNote(note) {
+      const draft = `${path}.${me.token}`;
+      await writeFile(draft, JSON.stringify({ ...me, note }));
+      await rename(draft, path);
+    },
     async release() {
       if (released) return;
       released = true;

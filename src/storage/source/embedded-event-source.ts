@@ -7,6 +7,7 @@
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import { type ErrorCode, PipelineError } from '../../errors.ts';
+import { readLockNote } from './directory-lock.ts';
 import {
   decodeHead,
   diskError,
@@ -17,8 +18,9 @@ import {
   manifestPath,
   readManifest,
   segmentPath,
+  writerLockPath,
 } from './embedded-log-files.ts';
-import { EmbeddedLog } from './embedded-log.ts';
+import { EmbeddedLog, RECOVERED_NOTE } from './embedded-log.ts';
 import type {
   EventSource,
   FetchResult,
@@ -31,8 +33,7 @@ import { stopped } from './source-context.ts';
 import { SegmentReader } from './segment-reader.ts';
 
 const POLL_MS = 10;
-/** Another process may be recovering the log; one that appends keeps the lock for longer. */
-const RECOVERY_WAIT_MS = 1000;
+const RECOVERY_WAIT_MS = 5000;
 /** How often a waiting source looks whether the topic is still the same one. */
 const IDENTITY_CHECK_MS = 1000;
 
@@ -44,14 +45,7 @@ export async function openEmbeddedEventSource(
   config: EmbeddedSourceConfig,
   context: SourceContext,
 ): Promise<EventSource> {
-  try {
-    const log = await EmbeddedLog.open(config, context, { waitMs: RECOVERY_WAIT_MS });
-    await log.close();
-  } catch (thrown) {
-    // A living writer has recovered the log already.
-    if (!(thrown instanceof PipelineError && thrown.kind === 'unavailable')) throw thrown;
-    if (!(await readManifest(config.path))) throw thrown;
-  }
+  await recoverUnlessWritten(config, context);
   const manifest = await requireManifest(config.path, undefined);
   const heads = await open(headsPath(config.path), 'r').catch((error: unknown) => {
     throw diskError(error, headsPath(config.path));
@@ -63,11 +57,35 @@ export async function openEmbeddedEventSource(
   );
 }
 
+/**
+ * Recovers the log, or sees to it that the process which writes it has done so: until then the heads
+ * may lie behind what bronze has read already.
+ */
+async function recoverUnlessWritten(
+  config: EmbeddedSourceConfig,
+  context: SourceContext,
+): Promise<void> {
+  const { clock } = context.ambient;
+  const deadlineMs = clock.monotonicMs() + RECOVERY_WAIT_MS;
+  for (;;) {
+    try {
+      const log = await EmbeddedLog.open(config, context, { waitMs: 0 });
+      return await log.close();
+    } catch (thrown) {
+      if (!(thrown instanceof PipelineError && thrown.kind === 'unavailable')) throw thrown;
+      if ((await readLockNote(writerLockPath(config.path))) === RECOVERED_NOTE) return;
+      if (clock.monotonicMs() >= deadlineMs) throw thrown;
+    }
+    await clock.sleep(POLL_MS);
+  }
+}
+
 class EmbeddedEventSource implements EventSource {
   readonly description: string;
   readonly #config: EmbeddedSourceConfig;
   readonly #manifest: LogManifest;
   readonly #watch: HeadWatch;
+  readonly #readers = new Set<PartitionReader>();
 
   constructor(config: EmbeddedSourceConfig, manifest: LogManifest, watch: HeadWatch) {
     this.description = `embedded log ${config.path} topic ${config.topic}`;
@@ -92,13 +110,18 @@ class EmbeddedEventSource implements EventSource {
 
   async openPartition(partition: number): Promise<PartitionReader> {
     await this.offsets(partition);
-    return new EmbeddedPartitionReader(partition, this.#config.path, this.#watch);
+    const reader = new EmbeddedPartitionReader(partition, this.#config.path, this.#watch, () =>
+      this.#readers.delete(reader),
+    );
+    this.#readers.add(reader);
+    return reader;
   }
 
   /** Nobody outside watches an embedded log. */
   async reportProgress(): Promise<void> {}
 
   async close(): Promise<void> {
+    for (const reader of this.#readers) await reader.close();
     await this.#watch.close();
   }
 }
@@ -108,14 +131,16 @@ class EmbeddedPartitionReader implements PartitionReader {
   readonly #root: string;
   readonly #watch: HeadWatch;
   readonly #ended = new AbortController();
+  readonly #onClosed: () => void;
   #segments: readonly bigint[] = [];
   #open: SegmentReader | undefined;
   #busy: Promise<unknown> = Promise.resolve();
 
-  constructor(partition: number, root: string, watch: HeadWatch) {
+  constructor(partition: number, root: string, watch: HeadWatch, onClosed: () => void) {
     this.partition = partition;
     this.#root = root;
     this.#watch = watch;
+    this.#onClosed = onClosed;
   }
 
   fetch(request: Parameters<PartitionReader['fetch']>[0]): Promise<FetchResult> {
@@ -129,6 +154,7 @@ class EmbeddedPartitionReader implements PartitionReader {
     await this.#busy;
     await this.#open?.close();
     this.#open = undefined;
+    this.#onClosed();
   }
 
   async #fetch(request: Parameters<PartitionReader['fetch']>[0]): Promise<FetchResult> {

@@ -47,6 +47,11 @@ export function headsPath(root: string): string {
   return join(root, 'heads');
 }
 
+/** The path of the writer's lock. */
+export function writerLockPath(root: string): string {
+  return join(root, 'writer.lock');
+}
+
 /** The folder of a partition's segments. */
 export function partitionPath(root: string, partition: number): string {
   return join(root, String(partition));

@@ -8,7 +8,6 @@
  * Cost: one fsync per touched partition and append, so callers append megabytes, not records.
  */
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
-import { join } from 'node:path';
 import { assert, PipelineError } from '../../errors.ts';
 import { acquireDirectoryLock, type DirectoryLock, describeHolder } from './directory-lock.ts';
 import {
@@ -26,6 +25,7 @@ import {
   replaceFile,
   segmentPath,
   syncFolder,
+  writerLockPath,
 } from './embedded-log-files.ts';
 import { recoverPartition } from './embedded-log-recovery.ts';
 import type { OffsetRange } from './event-source.ts';
@@ -38,6 +38,9 @@ export interface PendingBatch {
   readonly partition: number;
   readonly batch: Buffer;
 }
+
+/** Noted on the writer's lock once the heads can be trusted. */
+export const RECOVERED_NOTE = 'recovered';
 
 const SEGMENT_BYTES_MAX = 256 << 20;
 const LOCK_WAIT_MS = 5000;
@@ -86,7 +89,7 @@ export class EmbeddedLog {
     options: { readonly waitMs?: number; readonly segmentBytesMax?: number } = {},
   ): Promise<EmbeddedLog> {
     const root = config.path;
-    const lockPath = join(root, 'writer.lock');
+    const lockPath = writerLockPath(root);
     let lock: DirectoryLock | undefined;
     let heads: FileHandle | undefined;
     try {
@@ -111,6 +114,7 @@ export class EmbeddedLog {
       const segmentBytesMax = options.segmentBytesMax ?? SEGMENT_BYTES_MAX;
       const log = new EmbeddedLog(root, manifest, lock, heads, partitions, segmentBytesMax);
       await log.#publish(partitions.map((_, partition) => partition));
+      await lock.setNote(RECOVERED_NOTE);
       return log;
     } catch (thrown) {
       await heads?.close();

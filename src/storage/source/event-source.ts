@@ -20,6 +20,7 @@ export interface OffsetRange {
   readonly latest: bigint;
 }
 
+/** A producer's transaction that was aborted, by the offset of its first record. */
 export interface AbortedTransaction {
   readonly producerId: bigint;
   readonly firstOffset: bigint;
@@ -43,12 +44,14 @@ export type FetchResult =
   /** The offset is below `earliest` or above the log's end: a loud stop (P8), never a jump. */
   | { readonly kind: 'out-of-range'; readonly earliest: bigint; readonly latest: bigint };
 
+/** Reads one partition; one fetch at a time. */
 export interface PartitionReader {
   readonly partition: number;
   /**
    * Fetches from `offset` on. Waits up to `maxWaitMs` for the first byte.
-   * A batch larger than `maxBytes` comes whole.
-   * @throws PipelineError unavailable (retry with backoff) | corrupt | invalid (denied, topic gone or re-created)
+   * A batch larger than `maxBytes` comes whole. When `signal` aborts, a wait ends with no bytes.
+   * @throws PipelineError unavailable (retry with backoff) | corrupt | invalid (denied, topic gone or re-created);
+   *   TM_STOPPED when the reader is or was closed
    */
   fetch(request: {
     readonly offset: bigint;
@@ -59,6 +62,7 @@ export interface PartitionReader {
   close(): Promise<void>;
 }
 
+/** A topic to read from. Bound to the topic that it saw first: see TM_TOPIC_RECREATED. */
 export interface EventSource {
   readonly description: string;
   /** @throws PipelineError unavailable | invalid */

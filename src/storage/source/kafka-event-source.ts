@@ -12,6 +12,7 @@
  */
 import { PipelineError } from '../../errors.ts';
 import type {
+  AbortedTransaction,
   EventSource,
   FetchResult,
   OffsetRange,
@@ -95,38 +96,41 @@ class KafkaEventSource implements EventSource {
   async openPartition(partition: number): Promise<PartitionReader> {
     const { topicId } = await this.#topic.view();
     const { topic } = this.#config;
-    // Of the records handed out last, and where the next fetch continues them; see `lastFetchedEpoch`.
-    let last: { readonly nextOffset: bigint; readonly leaderEpoch: number } | undefined;
     const ended = new AbortController();
-    return {
-      partition,
-      fetch: async (request) => {
-        const lastFetchedEpoch = last?.nextOffset === request.offset ? last.leaderEpoch : -1;
-        const fetched = await this.#fetch(
-          topicId,
-          partition,
-          request,
-          [ended.signal, ...(request.signal ? [request.signal] : [])],
-          lastFetchedEpoch,
-        );
-        if (fetched.divergedAt !== undefined) throw truncated(topic, partition, request, fetched);
-        if (fetched.error === KAFKA_ERROR.offsetOutOfRange) {
-          return { kind: 'out-of-range', ...(await this.offsets(partition)) };
-        }
-        // A copy, since the response's memory is shared with other partitions.
-        const bytes = new Uint8Array(fetched.records.length);
-        bytes.set(fetched.records);
-        last = lastBatchOf(bytes) ?? last;
-        return {
-          kind: 'records',
-          bytes,
-          aborted: fetched.aborted,
-          earliest: fetched.logStartOffset,
-          latest: fetched.lastStableOffset,
-        } satisfies FetchResult;
-      },
-      close: async () => ended.abort(),
+    // Of the records handed out last, and where the next fetch continues them.
+    let last: { readonly nextOffset: bigint; readonly leaderEpoch: number } | undefined;
+    let range: OffsetRange | undefined;
+    const answer = (
+      records: Buffer,
+      aborted: readonly AbortedTransaction[],
+      known: OffsetRange,
+    ) => {
+      // A copy, since the response's memory is shared with other partitions.
+      const bytes = new Uint8Array(records.length);
+      bytes.set(records);
+      return { kind: 'records', bytes, aborted, ...known } satisfies FetchResult;
     };
+    const fetch = async (request: FetchRequest): Promise<FetchResult> => {
+      const { offset, signal } = request;
+      const signals = signal ? [ended.signal, signal] : [ended.signal];
+      const lastFetchedEpoch = last?.nextOffset === offset ? last.leaderEpoch : -1;
+      let fetched: FetchedPartition;
+      try {
+        fetched = await this.#fetch(topicId, partition, request, signals, lastFetchedEpoch);
+      } catch (thrown) {
+        if (!signal?.aborted || ended.signal.aborted) throw thrown;
+        return answer(Buffer.alloc(0), [], range ?? { earliest: offset, latest: offset });
+      }
+      if (fetched.divergedAt !== undefined) throw truncated(topic, partition, offset, fetched);
+      if (fetched.error === KAFKA_ERROR.offsetOutOfRange) {
+        return { kind: 'out-of-range', ...(await this.offsets(partition)) };
+      }
+      range = { earliest: fetched.logStartOffset, latest: fetched.lastStableOffset };
+      const result = answer(fetched.records, fetched.aborted, range);
+      last = lastBatchOf(result.bytes) ?? last;
+      return result;
+    };
+    return { partition, fetch, close: async () => ended.abort() };
   }
 
   async reportProgress(offsets: ReadonlyMap<number, bigint>): Promise<void> {
@@ -277,13 +281,13 @@ function leaderless(topic: string, partition: number): PipelineError {
 function truncated(
   topic: string,
   partition: number,
-  request: FetchRequest,
+  offset: bigint,
   fetched: FetchedPartition,
 ): PipelineError {
   return new PipelineError(
     'corrupt',
     'TM_OFFSET_OUT_OF_RANGE',
     'the partition lost records that were read before; its log was truncated',
-    { context: { topic, partition, offset: request.offset, divergedAt: fetched.divergedAt } },
+    { context: { topic, partition, offset, divergedAt: fetched.divergedAt } },
   );
 }

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { PipelineError } from '../../../src/errors.ts';
-import { isNullAt, type Vector } from '../../../src/pipeline/columns.ts';
 import type { Gap, RecordChunk } from '../../../src/pipeline/records.ts';
 import { decodeRecordBatches } from '../../../src/storage/source/record-batch.ts';
 import { COMPRESSIONS, inflate } from '../../../src/storage/source/record-batch-codec.ts';
@@ -13,6 +12,7 @@ import {
   type RecordInput,
 } from '../../../src/storage/source/record-batch-encoder.ts';
 import { murmur2, partitionOfKey } from '../../../src/storage/source/murmur2.ts';
+import { assertExplained, bytesAt, headersAt } from '../../support/source-records.ts';
 
 const T0 = 1_790_000_000_000;
 const text = (value: string): Uint8Array => Buffer.from(value);
@@ -48,42 +48,16 @@ function decode(
   });
 }
 
-function bytesAt(vector: Vector, row: number): Buffer | null {
-  if (isNullAt(vector, row)) return null;
-  return Buffer.from(vector.data!.subarray(vector.offsets![row], vector.offsets![row + 1]));
-}
-
-function headersAt(chunk: RecordChunk, row: number): [string, string | null][] | null {
-  if (isNullAt(chunk.headers, row)) return null;
-  const [keys, values] = chunk.headers.children![0]!.children!;
-  const found: [string, string | null][] = [];
-  for (let i = chunk.headers.offsets![row]!; i < chunk.headers.offsets![row + 1]!; i++) {
-    found.push([bytesAt(keys!, i)!.toString(), bytesAt(values!, i)?.toString() ?? null]);
-  }
-  return found;
-}
-
 /** `offset:value` of every row. */
 function rows(chunk: RecordChunk): string[] {
-  return Array.from(chunk.offsets, (offset, row) => `${offset}:${bytesAt(chunk.values, row)}`);
+  return Array.from(
+    chunk.offsets,
+    (offset, row) => `${offset}:${String(bytesAt(chunk.values, row))}`,
+  );
 }
 
 function gaps(chunk: RecordChunk): string[] {
   return chunk.gaps.map((gap) => `${gap.kind}[${gap.from},${gap.to})`);
-}
-
-/** R1: every offset of the range is exactly one of row and gap. */
-function assertExplained(chunk: RecordChunk): void {
-  const seen: { from: bigint; to: bigint }[] = [
-    ...Array.from(chunk.offsets, (offset) => ({ from: offset, to: offset + 1n })),
-    ...chunk.gaps,
-  ].toSorted((a, b) => (a.from < b.from ? -1 : 1));
-  let next = chunk.fromOffset;
-  for (const { from, to } of seen) {
-    assert.equal(from, next);
-    next = to;
-  }
-  assert.equal(next, chunk.nextOffset);
 }
 
 function code(kind: string, expected: string) {
@@ -439,7 +413,7 @@ test('compaction leaves explained gaps: inside, at the tail, whole batches, betw
     ),
     encodeRecordBatch([], { baseOffset: 7n, lastOffsetDelta: 2 }),
     batch(['w'], { baseOffset: 15n }),
-    encodeRecordBatch([], { baseOffset: 16n, lastOffsetDelta: 0, ...tx(1n, 16n), control: true }),
+    encodeRecordBatch([], { ...tx(1n, 16n), lastOffsetDelta: 0, control: true }),
   ]);
   assert.deepEqual(rows(chunk), ['1:v', '4:v', '15:w']);
   assert.deepEqual(gaps(chunk), [
