@@ -24,10 +24,10 @@ import {
   bucketOfHash,
   bucketOfOffset,
   FINGERPRINT_WORDS,
-  hashRows,
   payloadFields,
 } from './fingerprints.ts';
 import { BooleanBuilder, BytesBuilder, FixedBuilder, ListBuilder } from './growable-columns.ts';
+import { hashRows } from './payload-hash.ts';
 import { fieldError, refusalOfText, refusalWithoutText } from './refusal.ts';
 import { FLAG_MISSING_ID } from './row-findings.ts';
 import { SilverCollector, type SilverRows, type StagedColumn } from './silver-rows.ts';

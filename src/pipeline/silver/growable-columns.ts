@@ -239,7 +239,8 @@ export class FixedBuilder extends ColumnBuilder {
   }
 }
 
-function wordsPerRow(type: DataType): number {
+/** 32-bit words of a row of a fixed-width column in a FixedBuilder: 1, 2 or 4. */
+export function wordsPerRow(type: DataType): number {
   if (type.kind === 'decimal') return 4;
   assert(type.kind === 'primitive' && type.name in FIXED_WORDS, 'a fixed-width type');
   return FIXED_WORDS[type.name as keyof typeof FIXED_WORDS];

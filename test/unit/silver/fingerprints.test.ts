@@ -8,10 +8,10 @@ import {
   bytesOfWords,
   FINGERPRINT_WORDS,
   fingerprintsOf,
-  hashRows,
-  murmur128,
   wordsOfBytes,
 } from '../../../src/pipeline/silver/fingerprints.ts';
+import { murmur128, viewOf } from '../../../src/pipeline/silver/murmur.ts';
+import { hashRows } from '../../../src/pipeline/silver/payload-hash.ts';
 import { type DataType, field, primitive, struct } from '../../../src/pipeline/types.ts';
 import { eventOf } from './bronze-batches.ts';
 
@@ -20,10 +20,10 @@ test('murmur128 has the verification value of SMHasher', () => {
   const key = new Uint8Array(256);
   for (let length = 0; length < 256; length++) {
     key[length] = length;
-    murmur128(256 - length, key, 0, length, hashes, 4 * length);
+    murmur128(256 - length, viewOf(key), 0, length, hashes, 4 * length);
   }
   const final = new Uint32Array(4);
-  murmur128(0, bytesOfWords(hashes), 0, 4 * 4 * 256, final, 0);
+  murmur128(0, viewOf(bytesOfWords(hashes)), 0, 4 * 4 * 256, final, 0);
   assert.equal(final[0], 0xb3ece62a);
 });
 

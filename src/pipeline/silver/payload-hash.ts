@@ -1,0 +1,187 @@
+/**
+ * The payload hash of rows: 64 bits over named columns, column by column. Pure, the same on every
+ * machine; stored in fingerprints, so its definition must not change.
+ *
+ * H2 Each column counts by name and class of types: null and absent are the same, and neither the order
+ *    of fields nor a new field that is null changes the hash. So hashes that were stored before an
+ *    additive schema change still hold.
+ * H3 Entries of a map count in any order; elements of an array in theirs.
+ *
+ * A value is absorbed into two lanes, 8 bytes a step, each lane mixed into the other; a row's hash is
+ * the mixed sum of its values' hashes. Source: the structure of MurmurHash3.
+ */
+import { bitAt } from '../bitmaps.ts';
+import { type ColumnBatch, columnOf, isNullAt, type Vector } from '../columns.ts';
+import { wordsOf } from './growable-columns.ts';
+import { mix, murmur128, partWord, rotate, viewOf } from './murmur.ts';
+import { typeClass } from './type-class.ts';
+
+const encoder = new TextEncoder();
+
+/**
+ * The payload hash of each row over the columns called `names`, two words per row.
+ * Columns that the batch lacks count as null.
+ */
+export function hashRows(batch: ColumnBatch, names: readonly string[]): Uint32Array {
+  const sums = new Int32Array(2 * batch.length);
+  for (const name of names) {
+    const column = columnOf(batch, name);
+    if (column !== undefined) new ColumnHash(column, name, sums).add(0, batch.length);
+  }
+  const hashes = new Uint32Array(2 * batch.length);
+  for (let i = 0; i < sums.length; i += 2) {
+    const a = mix(sums[i]!);
+    const b = mix(sums[i + 1]! ^ a);
+    hashes[i] = a + b;
+    hashes[i + 1] = b;
+  }
+  return hashes;
+}
+
+/** Adds the hashes of one column's values to two sums per row; a null adds nothing. */
+class ColumnHash {
+  readonly #column: Vector;
+  readonly #seedA: number;
+  readonly #seedB: number;
+  readonly #sums: Int32Array;
+
+  constructor(column: Vector, name: string, sums: Int32Array) {
+    const bytes = encoder.encode(name);
+    const seed = new Uint32Array(4);
+    murmur128(typeClass(column.type), viewOf(bytes), 0, bytes.length, seed, 0);
+    this.#column = column;
+    this.#seedA = seed[0]! | 0;
+    this.#seedB = seed[1]! | 0;
+    this.#sums = sums;
+  }
+
+  /** Rows [from, to) of the column go to the sums from 0 on. */
+  add(from: number, to: number): void {
+    if (this.#column.data !== undefined) this.#addBytes(this.#column.data, from, to);
+    else if (this.#column.children !== undefined) this.#addNested(from, to);
+    else this.#addFixed(from, to);
+  }
+
+  #addBytes(bytes: Uint8Array, from: number, to: number): void {
+    const column = this.#column;
+    const data = viewOf(bytes);
+    const offsets = column.offsets!;
+    const nullable = column.nullCount > 0;
+    for (let row = from; row < to; row++) {
+      if (nullable && isNullAt(column, row)) continue;
+      const start = offsets[row]!;
+      const end = offsets[row + 1]!;
+      const length = end - start;
+      let a = this.#seedA ^ length;
+      let b = this.#seedB;
+      let p = start;
+      for (; p + 8 < end; p += 8) {
+        a = absorbA(a, b, data.getInt32(p, true));
+        b = absorbB(b, a, data.getInt32(p + 4, true));
+      }
+      // The last step takes the last 8 bytes, which may overlap the step before.
+      const last = length >= 8 ? end - 8 : start;
+      a = absorbA(a, b, partWord(data, last, end));
+      b = absorbB(b, a, length >= 4 ? data.getInt32(end - 4, true) : 0);
+      this.#sum(row - from, a, b);
+    }
+  }
+
+  #addFixed(from: number, to: number): void {
+    const column = this.#column;
+    const width = column.type.kind === 'decimal' ? 4 : 2;
+    const words = wideWords(column);
+    const nullable = column.nullCount > 0;
+    for (let row = from; row < to; row++) {
+      if (nullable && isNullAt(column, row)) continue;
+      let a = this.#seedA;
+      let b = this.#seedB;
+      for (let i = row * width; i < (row + 1) * width; i += 2) {
+        a = absorbA(a, b, words[i]!);
+        b = absorbB(b, a, words[i + 1]!);
+      }
+      this.#sum(row - from, a, b);
+    }
+  }
+
+  #addNested(from: number, to: number): void {
+    const { type, offsets } = this.#column;
+    const children = this.#column.children!;
+    const childFrom = offsets === undefined ? from : offsets[from]!;
+    const childTo = offsets === undefined ? to : offsets[to]!;
+    const parts = new Int32Array(2 * (childTo - childFrom));
+    const names = type.kind === 'struct' ? type.fields.map((f) => f.name) : [''];
+    for (const [i, name] of names.entries()) {
+      new ColumnHash(children[i]!, name, parts).add(childFrom, childTo);
+    }
+    for (let row = from; row < to; row++) {
+      if (isNullAt(this.#column, row)) continue;
+      const start = (offsets === undefined ? row : offsets[row]!) - childFrom;
+      const end = (offsets === undefined ? row + 1 : offsets[row + 1]!) - childFrom;
+      let a = this.#seedA ^ (end - start);
+      let b = this.#seedB;
+      for (let i = 2 * start; i < 2 * end; i += 2) {
+        if (type.kind === 'map') {
+          a = (a + mix(parts[i]! ^ this.#seedA)) | 0;
+          b = (b + mix(parts[i + 1]! ^ this.#seedB)) | 0;
+        } else {
+          a = absorbA(a, b, parts[i]!);
+          b = absorbB(b, a, parts[i + 1]!);
+        }
+      }
+      this.#sum(row - from, a, b);
+    }
+  }
+
+  #sum(row: number, a: number, b: number): void {
+    const sums = this.#sums;
+    const mixedA = mix(a + b);
+    sums[2 * row] = sums[2 * row]! + mixedA;
+    sums[2 * row + 1] = sums[2 * row + 1]! + mix(b + mixedA);
+  }
+}
+
+function absorbA(a: number, b: number, word: number): number {
+  const k = Math.imul(rotate(Math.imul(word, 0xcc9e2d51), 15), 0x1b873593);
+  return (Math.imul((rotate(a ^ k, 19) + b) | 0, 5) + 0x561ccd1b) | 0;
+}
+
+function absorbB(b: number, a: number, word: number): number {
+  const k = Math.imul(rotate(Math.imul(word, 0xab0e9789), 17), 0x38b34ae5);
+  return (Math.imul((rotate(b ^ k, 17) + a) | 0, 5) + 0x0bcaa747) | 0;
+}
+
+const CAST_WORDS = new Int32Array(2);
+const CAST_FLOAT = new Float32Array(CAST_WORDS.buffer);
+const CAST_DOUBLE = new Float64Array(CAST_WORDS.buffer);
+
+/**
+ * Fixed-width values in the widest form of their class, low word first: decimals as 128 bits, all
+ * others as 64 (integers with their sign, floats as doubles). Shares memory where it can.
+ */
+function wideWords(column: Vector): Int32Array {
+  const { type, length } = column;
+  const name = type.kind === 'primitive' ? type.name : 'decimal';
+  if (name === 'decimal' || name === 'long' || name === 'timestamp' || name === 'double') {
+    return wordsOf(column);
+  }
+  const wide = new Int32Array(2 * length);
+  if (name === 'boolean') {
+    const bits = column.values as Uint8Array;
+    for (let row = 0; row < length; row++) wide[2 * row] = bitAt(bits, row) ? 1 : 0;
+    return wide;
+  }
+  const words = wordsOf(column);
+  for (let row = 0; row < length; row++) {
+    if (name === 'float') {
+      CAST_WORDS[0] = words[row]!;
+      CAST_DOUBLE[0] = CAST_FLOAT[0]!;
+      wide[2 * row] = CAST_WORDS[0]!;
+      wide[2 * row + 1] = CAST_WORDS[1]!;
+    } else {
+      wide[2 * row] = words[row]!;
+      wide[2 * row + 1] = words[row]! >> 31;
+    }
+  }
+  return wide;
+}
