@@ -4,12 +4,13 @@
  *
  * Invariants:
  * - B1 Every record is exactly one row, its bytes unchanged: `_raw_value` when they are UTF-8, else
- *   `_raw_bytes`; neither for a tombstone or a value above the size limit, which `_value_size` tells
- *   apart (P4).
+ *   `_raw_bytes`; neither for a tombstone or a value above the size limit, which `_value_size`
+ *   tells apart (P4).
  * - B2 Within a file rows are ordered by partition, then offset.
- * - B3 Every offset of a covered range is a row or lies in one explained gap (P4); a batch that breaks
- *   this is refused before anything is written.
- * - B4 A column is built from runs of rows with bulk copies; only offsets and dates are touched per row.
+ * - B3 Every offset of a covered range is a row or lies in one explained gap (P4); a batch that
+ *   breaks this is refused before anything is written.
+ * - B4 A column is built from runs of rows with bulk copies; only offsets and dates are touched per
+ *   row.
  */
 import { assert, PipelineError } from '../errors.ts';
 import { bitAt, bitmapBytes, countSetBits, setBits } from './bitmaps.ts';
@@ -50,7 +51,7 @@ export const BRONZE_BOUNDED_COLUMNS: readonly string[] = [
   '_value_size',
 ];
 
-/** Schema of a bronze data file. `_value_size` is the value's bytes in the log, null for a tombstone. */
+/** Schema of a bronze data file; `_value_size` is the value's bytes in the log. */
 export function bronzeFileSchema(): StructType {
   return struct(FILE_FIELDS);
 }
@@ -119,8 +120,9 @@ function dateDaysAt(chunk: RecordChunk, row: number): number {
 }
 
 /**
- * The first row after `from` that lies on another date. Doubles decide as bigints would: midnights are
- * multiples of 8192 µs and so exact, and what is at least 1000 µs before one never rounds up to it.
+ * The first row after `from` that lies on another date. Doubles decide as bigints would: midnights
+ * are multiples of 8192 µs and so exact, and what is at least 1000 µs before one never rounds up to
+ * it.
  */
 function dateEnd(chunk: RecordChunk, from: number, dateDays: number): number {
   const { timestamps } = chunk;
@@ -242,7 +244,7 @@ export const COVERAGE_TAG = 'tidemark.coverage';
 
 /**
  * The offsets that chunks cover, by ascending partition.
- * @throws PipelineError internal when a partition's chunks do not join or an offset is unaccounted for (B3)
+ * @throws PipelineError internal when chunks do not join or an offset is unaccounted for (B3)
  */
 export function coverageOf(chunks: readonly RecordChunk[]): readonly Coverage[] {
   const byPartition = Map.groupBy(inOrder(chunks), (chunk) => chunk.partition);

@@ -3,7 +3,8 @@
  * per buffer, whatever its number of rows. Pure.
  *
  * Invariants:
- * - C1 The result owns its buffers, its offsets start at zero, and a column without nulls has no validity.
+ * - C1 The result owns its buffers, its offsets start at zero, and a column without nulls has no
+ *   validity.
  * - C2 Only offsets are touched per row.
  */
 import { assert } from '../errors.ts';

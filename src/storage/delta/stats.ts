@@ -1,16 +1,17 @@
 /**
- * Statistics of a data file as Delta's `add.stats` text. Readers skip files by them, so a bound that is
- * too tight silently loses rows, while one that is absent only costs time: when in doubt, leave it out.
- * Pure.
+ * Statistics of a data file as Delta's `add.stats` text. Readers skip files by them, so a bound
+ * that is too tight silently loses rows, while one that is absent only costs time: when in doubt,
+ * leave it out. Pure.
  *
  * Invariants:
  * - S1 min <= every non-null value <= max, as a reader parses the text: strings by code point,
  *   timestamps to the millisecond (min floored, max raised), 64 bit integers and decimals exactly.
  * - S2 A cut string is a whole number of code points; a cut maximum ends in a tie-breaker.
- * - S3 A float column with a NaN or an infinity has no bounds; a bound of zero holds for both zeros.
+ * - S3 A float column with a NaN or an infinity has no bounds; a bound of zero holds for both
+ *   zeros.
  * - S4 `nullCount` counts a struct member as null where any struct around it is.
- * - S5 Only the first 32 leaf columns have statistics; an array or map is one leaf. Boolean, binary,
- *   array and map have `nullCount` only.
+ * - S5 Only the first 32 leaf columns have statistics; an array or map is one leaf. Boolean,
+ *   binary, array and map have `nullCount` only.
  *
  * Source: PROTOCOL.md "Per-file Statistics"; Delta Spark StatisticsCollection (truncation).
  */
@@ -35,8 +36,9 @@ const MILLIS_PER_DAY = 86_400_000n;
 const DAY_MIN = -719_162;
 const DAY_MAX = 2_932_896;
 
+/** What is computed beyond the counts. */
 export interface StatsOptions {
-  /** Top-level columns that get bounds; the others keep `nullCount`. Default: all that can have them. */
+  /** Top-level columns that get bounds, the others keep `nullCount`. Default: all that can. */
   readonly minMaxColumns?: readonly string[];
 }
 

@@ -1,15 +1,17 @@
 /**
- * Columns to an Arrow IPC stream: the schema message, one record batch message, end of stream. It is
- * how rows enter parquet-wasm. Pure.
+ * Columns to an Arrow IPC stream: the schema message, one record batch message, end of stream. It
+ * is how rows enter parquet-wasm. Pure.
  *
  * Invariants:
  * - I1 Every buffer is copied exactly once, into one allocation of the stream's exact size.
- * - I2 Buffers start at multiples of 64 bytes, so that the reader need not realign 128 bit decimals.
- * - I3 The name of a list's child is `element`, of a map's `key_value`, `key`, `value`: these become
- *   Parquet's names, and they are the ones Spark writes and expects.
+ * - I2 Buffers start at multiples of 64 bytes, so that the reader need not realign 128 bit
+ *   decimals.
+ * - I3 The name of a list's child is `element`, of a map's `key_value`, `key`, `value`: these
+ *   become Parquet's names, and they are the ones Spark writes and expects.
  *
  * Source: Arrow columnar format, "Serialization and Interprocess Communication"; Message.fbs,
- * Schema.fbs. Written by hand because apache-arrow takes an eighth of a second to load in each thread.
+ * Schema.fbs. Written by hand because apache-arrow takes an eighth of a second to load in each
+ * thread.
  */
 import { Builder } from 'flatbuffers';
 import { assert } from '../../errors.ts';
@@ -57,7 +59,7 @@ function roundUp(size: number, multiple: number): number {
   return Math.ceil(size / multiple) * multiple;
 }
 
-/** A record batch's nodes and buffers, flattened in the order of the specification (depth first). */
+/** A record batch's nodes and buffers, flattened depth first as the specification orders them. */
 class Body {
   readonly nodes: { readonly length: number; readonly nullCount: number }[] = [];
   readonly buffers: { readonly bytes: Uint8Array; readonly position: number }[] = [];

@@ -1,6 +1,6 @@
 /**
- * Arrow arrays that lie in WebAssembly memory to columns of our own: the record batches of a decoded
- * Parquet file are viewed in place and joined into one column each. Frees nothing.
+ * Arrow arrays that lie in WebAssembly memory to columns of our own: the record batches of a
+ * decoded Parquet file are viewed in place and joined into one column each. Frees nothing.
  *
  * Invariants:
  * - M1 The result shares no memory with WebAssembly: its memory may grow or be freed afterwards.
@@ -34,7 +34,7 @@ const ARRAY_CHILDREN = 44;
 
 const POINTER_BYTES = 4;
 
-/** Arrow's format strings; without the writer's own Arrow schema these are the only ones that occur. */
+/** Arrow's format strings: the only ones that occur without the writer's own Arrow schema. */
 const FORMATS: Readonly<Record<PrimitiveName, string>> = {
   string: 'u',
   binary: 'z',

@@ -87,8 +87,8 @@ function putFooter(file: Uint8Array, start: number, footer: Uint8Array): void {
 }
 
 /**
- * Takes the key-value metadata out of a file's footer, in place: the encoder puts a copy of the Arrow
- * schema there, which repeats what the Parquet schema says and outweighs a small file's rows.
+ * Takes the key-value metadata out of a file's footer, in place: the encoder puts a copy of the
+ * Arrow schema there, which repeats what the Parquet schema says and outweighs a small file's rows.
  * @returns a shorter view of the same memory
  */
 export function withoutKeyValues(file: Uint8Array): Uint8Array {

@@ -31,6 +31,7 @@ const DATA_PAGE_BYTES = 256 * 1024;
 /** The most memory that is kept from one encoding to the next, beside WebAssembly's own. */
 const SCRATCH_BYTES_MAX = 128 * 1024 ** 2;
 
+/** Bounds of a codec. */
 export interface ParquetCodecOptions {
   /** An instance whose memory has grown beyond this is dropped after the call (W3). */
   readonly memoryBytesMax?: number;

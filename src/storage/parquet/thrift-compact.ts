@@ -1,9 +1,9 @@
 /**
- * Thrift's compact protocol, as far as a Parquet footer needs it: a struct is read as the places of its
- * fields, so that whatever is not understood can be copied as it is. Pure.
+ * Thrift's compact protocol, as far as a Parquet footer needs it: a struct is read as the places of
+ * its fields, so that whatever is not understood can be copied as it is. Pure.
  *
- * Invariant T1: no byte is read outside the footer and no recursion or loop is unbounded, whatever the
- * bytes say.
+ * Invariant T1: no byte is read outside the footer and no recursion or loop is unbounded, whatever
+ * the bytes say.
  *
  * Source: Apache Thrift, thrift-compact-protocol.md.
  */
@@ -46,7 +46,7 @@ export interface Span {
 /** A struct's fields by id. */
 export type Fields = ReadonlyMap<number, Span>;
 
-/** Reads values at known places. Every method throws PipelineError corrupt on bytes that are not Thrift. */
+/** Reads values at known places; throws PipelineError corrupt on bytes that are not Thrift. */
 export class CompactReader {
   readonly bytes: Uint8Array;
 
