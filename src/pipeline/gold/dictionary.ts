@@ -10,11 +10,11 @@
 import { assert } from '../../errors.ts';
 import type { Vector } from '../columns.ts';
 import type { DataType } from '../types.ts';
-import { gatherBytes, grown, NullBits, validityOf } from './buffers.ts';
+import { gatherBytes, grown, NullBits, validityOf, viewOf } from './buffers.ts';
 import { rankEntries } from './code-ranks.ts';
 import { CodeTable, INITIAL_ENTRIES } from './code-table.ts';
 import { loadWords, sortableWord, vectorFromWords, wordsOf } from './fixed-values.ts';
-import { finishHash, hashBytes, mixWord } from './hash.ts';
+import { equalBytes, finishHash, hashBytes, mixWord } from './hash.ts';
 
 /** What both kinds of dictionary do. */
 export interface Dictionary {
@@ -55,6 +55,7 @@ class BytesDictionary implements Dictionary {
   /** Value of code c: `#data[#ends[c - 1], #ends[c])`. */
   #ends = new Int32Array(INITIAL_ENTRIES);
   #data = new Uint8Array(INITIAL_ENTRIES * 16);
+  #view = viewOf(this.#data);
   #ranks: Int32Array = new Int32Array(1);
 
   constructor(type: DataType) {
@@ -79,7 +80,7 @@ class BytesDictionary implements Dictionary {
     _words: Int32Array,
   ): void {
     const offsets = vector.offsets!;
-    const data = vector.data!;
+    const data = viewOf(vector.data!);
     const validity = validityOf(vector);
     const table = this.#table;
     let { pairs, mask } = table;
@@ -96,11 +97,11 @@ class BytesDictionary implements Dictionary {
         const code = pairs[at + 1]!;
         if (code === 0) {
           out[outAt] = table.take(at, hash);
-          this.#append(data, from, to);
+          this.#append(vector.data!.subarray(from, to));
           ({ pairs, mask } = table);
           break;
         }
-        if (pairs[at] === hash && this.#equals(code, data, from, to)) {
+        if (pairs[at] === hash && this.#equals(code, data, from, to - from)) {
           out[outAt] = code;
           break;
         }
@@ -108,25 +109,23 @@ class BytesDictionary implements Dictionary {
     }
   }
 
-  #equals(code: number, data: Uint8Array, from: number, to: number): boolean {
-    const own = this.#data;
-    let at = this.#ends[code - 1]!;
-    if (this.#ends[code]! - at !== to - from) return false;
-    for (let i = from; i < to; i++, at++) if (own[at] !== data[i]) return false;
-    return true;
+  #equals(code: number, data: DataView, from: number, length: number): boolean {
+    const at = this.#ends[code - 1]!;
+    return this.#ends[code]! - at === length && equalBytes(this.#view, at, data, from, length);
   }
 
-  #append(data: Uint8Array, from: number, to: number): void {
+  #append(value: Uint8Array): void {
     const code = this.#table.size;
     const start = this.#ends[code - 1]!;
-    const end = start + to - from;
+    const end = start + value.length;
     assert(end <= 0x7fffffff, 'a dictionary holds at most 2 GiB of text');
     if (code >= this.#ends.length) this.#ends = grown(this.#ends, code * 2);
     if (end > this.#data.length) {
       this.#data = grown(this.#data, Math.max(end, Math.min(this.#data.length * 2, 0x7fffffff)));
+      this.#view = viewOf(this.#data);
     }
     this.#ends[code] = end;
-    this.#data.set(data.subarray(from, to), start);
+    this.#data.set(value, start);
   }
 
   ranks(): Int32Array {

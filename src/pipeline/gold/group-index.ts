@@ -37,10 +37,9 @@ export class GroupIndex {
     const width = this.#keyWords;
     const table = this.#table;
     let { pairs, mask } = table;
+    hashKeys(keys, width, groups);
     for (let i = 0, from = 0; i < groups.length; i++, from += width) {
-      let hash = 0;
-      for (let k = 0; k < width; k++) hash = mixWord(hash, keys[from + k]!);
-      hash = finishHash(hash);
+      const hash = groups[i]!;
       for (let at = (hash << 1) & mask; ; at = (at + 2) & mask) {
         const code = pairs[at + 1]!;
         if (code === 0) {
@@ -110,5 +109,14 @@ export class GroupIndex {
     const sorted = new Int32Array(order.length);
     for (let i = 0; i < order.length; i++) sorted[starts[places[i]!]!++] = order[i]!;
     return sorted;
+  }
+}
+
+/** Hashes come in a pass of their own: the probing loop then has more cache misses in flight. */
+function hashKeys(keys: Int32Array, width: number, hashes: Int32Array): void {
+  for (let i = 0, at = 0; i < hashes.length; i++) {
+    let hash = 0;
+    for (let k = 0; k < width; k++) hash = mixWord(hash, keys[at++]!);
+    hashes[i] = finishHash(hash);
   }
 }

@@ -20,17 +20,35 @@ export function finishHash(hash: number): number {
   return h ^ (h >>> 16);
 }
 
-/** Hash of `data[from, to)`. */
-export function hashBytes(data: Uint8Array, from: number, to: number): number {
+/**
+ * Hash of the bytes `[from, to)`. Words are read through a view, one bounds check for four bytes;
+ * the last word may overlap the one before.
+ */
+export function hashBytes(data: DataView, from: number, to: number): number {
   let hash = 0;
   let at = from;
-  for (; at + 4 <= to; at += 4) {
-    hash = mixWord(
-      hash,
-      data[at]! | (data[at + 1]! << 8) | (data[at + 2]! << 16) | (data[at + 3]! << 24),
-    );
-  }
+  for (; at + 4 <= to; at += 4) hash = mixWord(hash, data.getInt32(at, true));
   let tail = 0;
-  for (let shift = 0; at < to; at++, shift += 8) tail |= data[at]! << shift;
+  if (to - from >= 4) tail = data.getInt32(to - 4, true);
+  else for (; at < to; at++) tail = (tail << 8) | data.getUint8(at);
   return finishHash(mixWord(hash, tail) ^ (to - from));
+}
+
+/** Whether `a[atA, atA + length)` and `b[atB, atB + length)` hold the same bytes. */
+export function equalBytes(
+  a: DataView,
+  atA: number,
+  b: DataView,
+  atB: number,
+  length: number,
+): boolean {
+  let k = 0;
+  for (; k + 4 <= length; k += 4) {
+    if (a.getInt32(atA + k, true) !== b.getInt32(atB + k, true)) return false;
+  }
+  if (length >= 4) {
+    return a.getInt32(atA + length - 4, true) === b.getInt32(atB + length - 4, true);
+  }
+  for (; k < length; k++) if (a.getUint8(atA + k) !== b.getUint8(atB + k)) return false;
+  return true;
 }

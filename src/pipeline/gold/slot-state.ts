@@ -173,10 +173,8 @@ function metaColumns(length: number, meta: GoldRowsMeta): Vector[] {
   const source = new TextEncoder().encode(meta.source);
   const data = new Uint8Array(length * source.length);
   const offsets = new Int32Array(length + 1);
-  for (let row = 0; row < length; row++) {
-    data.set(source, row * source.length);
-    offsets[row + 1] = (row + 1) * source.length;
-  }
+  for (let i = 0; i < data.length; i++) data[i] = source[i % source.length]!;
+  for (let row = 1; row <= length; row++) offsets[row] = row * source.length;
   const flags = new Uint8Array((length + 7) >> 3).fill(meta.isFinal ? 0xff : 0);
   const revisions = new Int32Array(length).fill(meta.revision);
   const versions = new BigInt64Array(length).fill(meta.silverVersion);

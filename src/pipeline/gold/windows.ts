@@ -108,10 +108,10 @@ export class TumblingWindows {
   /** The slots of a UTC date, ascending. */
   slotsOfDate(date: number): number[] {
     const slots: number[] = [];
-    const { fromMs, toMs } = this.spanOfDate(date);
+    const first = this.slotOfWindow(this.firstWindowMs(date * DAY_MS));
     const stepMs = Math.max(this.windowMs, HOUR_MS);
-    for (let slot = this.slotOfWindow(fromMs); slot < toMs; slot += stepMs) slots.push(slot);
-    return fromMs === toMs ? [] : slots;
+    for (let slot = first; slot < (date + 1) * DAY_MS; slot += stepMs) slots.push(slot);
+    return slots;
   }
 
   /** Windows that start before the result are closed by the watermark, all others are open. */
