@@ -76,6 +76,9 @@ export function parseLogFileName(name: string): LogFileName | undefined {
   };
 }
 
+/** Needs no encoding; almost every path, so it is worth a short cut. */
+const PLAIN = /^[A-Za-z0-9_=.\/-]*$/;
+
 /** `=` separates partition names from values in folders; encoding it would be legal and unreadable. */
 const ENCODED_EQUALS = /%3D/g;
 
@@ -84,6 +87,7 @@ const ENCODED_EQUALS = /%3D/g;
  * @throws PipelineError invalid for text that has no UTF-8 form
  */
 export function encodeFilePath(path: string): string {
+  if (PLAIN.test(path)) return path;
   if (!path.isWellFormed()) {
     throw new PipelineError('invalid', 'TM_LOG_UNSUPPORTED', 'a file path is not well-formed text');
   }
@@ -96,6 +100,8 @@ export function encodeFilePath(path: string): string {
 const SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*:/;
 // oxlint-disable-next-line no-control-regex -- NUL ends a path in C libraries
 const FORBIDDEN = /[\0\\]/;
+/** A segment that is empty, `.` or `..`. */
+const BAD_SEGMENT = /(?:^|\/)\.{0,2}(?:\/|$)/;
 
 /**
  * Decodes a path out of an action (L1, L2).
@@ -112,16 +118,12 @@ export function decodeFilePath(encoded: string): string {
   }
   let path: string;
   try {
-    path = decodeURIComponent(encoded);
+    path = encoded.includes('%') ? decodeURIComponent(encoded) : encoded;
   } catch (cause) {
     throw unsafePath('malformed percent-encoding', encoded, cause);
   }
   if (path.startsWith('/') || FORBIDDEN.test(path)) throw unsafePath('unsafe character', encoded);
-  for (const segment of path.split('/')) {
-    if (segment === '' || segment === '.' || segment === '..') {
-      throw unsafePath('empty or relative segment', encoded);
-    }
-  }
+  if (BAD_SEGMENT.test(path)) throw unsafePath('empty or relative segment', encoded);
   return path;
 }
 
