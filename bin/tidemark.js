@@ -5,6 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import * as module from 'node:module';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
@@ -20,9 +21,11 @@ if (main === undefined) {
   console.error('Tidemark is not complete here: src/main.ts is missing.');
   process.exitCode = 2;
 } else if (Number.parseInt(process.versions.node, 10) >= NODE_MAJOR_MIN) {
+  // Types are stripped and code is compiled once, not at every start.
+  module.enableCompileCache();
   await import(main);
 } else if (existsSync(ownNode)) {
-  const child = spawn(ownNode, [main, ...process.argv.slice(2)], { stdio: 'inherit' });
+  const child = spawn(ownNode, process.argv.slice(1), { stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     // A terminal sends Ctrl-C to both of us.
     process.on(signal, () =>

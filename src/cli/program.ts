@@ -14,7 +14,7 @@ import { asPipelineError, type PipelineError } from '../errors.ts';
 import { createLogger, type LogLevel } from '../logger.ts';
 import { type Command, EXIT, type ExitCode, usageError } from './command.ts';
 import type { Adapters, CommandContext } from './context.ts';
-import { type OutputStream, Terminal, toJson } from './terminal.ts';
+import { isReaderGone, type OutputStream, Terminal, toJson } from './terminal.ts';
 
 /** The process around a command line. */
 export interface Host {
@@ -52,6 +52,7 @@ export async function runCli(
   } catch (thrown) {
     if (thrown instanceof CommanderError) return endOfParsing(thrown, argv, host);
     const error = asPipelineError(thrown);
+    if (isReaderGone(error)) return EXIT.ok;
     reportError(error, argv.includes('--json'), host);
     return exitCodeOf(error);
   }

@@ -10,7 +10,7 @@ import { nameOfRoot } from '../storage/query/lake-catalog.ts';
 import type { QueueCounts } from '../storage/queue/work-queue.ts';
 import type { EventSource } from '../storage/source/event-source.ts';
 import type { StateStore } from '../storage/state/state-store.ts';
-import { readMembers } from '../supervisor/membership.ts';
+import { MEMBER_TTL_MS, memberLease, readMembers } from '../supervisor/membership.ts';
 import { untilAvailable } from './availability.ts';
 import { defineCommand, EXIT } from './command.ts';
 import type { CommandContext } from './context.ts';
@@ -104,8 +104,8 @@ async function readStatus(context: CommandContext, lake: OpenLake): Promise<Stat
   );
   const hints = await ask(
     'state',
-    () => adapters.openState(config),
-    readHints,
+    () => adapters.openState(config, { readOnly: true }),
+    (state) => readHints(state, context.ambient.clock.nowMs()),
     new Map<number, Hint>(),
   );
   const queues = await ask(
@@ -151,8 +151,8 @@ interface Hint {
 }
 
 /** Hints of workers that are alive; what a dead one left behind says nothing. */
-async function readHints(state: StateStore): Promise<Map<number, Hint>> {
-  const alive = new Set((await readMembers(state)).alive.map(({ memberId }) => memberId));
+async function readHints(state: StateStore, nowMs: number): Promise<Map<number, Hint>> {
+  const alive = await livingMembers(state, nowMs);
   const prefix = 'partition:';
   const hints = new Map<number, Hint>();
   for (const key of await state.keys(prefix)) {
@@ -162,6 +162,17 @@ async function readHints(state: StateStore): Promise<Map<number, Hint>> {
     hints.set(Number(key.slice(prefix.length)), { worker, state: fields['state'] ?? 'running' });
   }
   return hints;
+}
+
+/** By lease, or by a fresh heartbeat: embedded state shows others no leases. */
+async function livingMembers(state: StateStore, nowMs: number): Promise<Set<string>> {
+  const { alive, dead } = await readMembers(state);
+  const living = new Set(alive.map(({ memberId }) => memberId));
+  for (const memberId of dead) {
+    const { heartbeatMs = '0' } = await state.getHash(memberLease(memberId));
+    if (nowMs - Number(heartbeatMs) < MEMBER_TTL_MS) living.add(memberId);
+  }
+  return living;
 }
 
 function partitionsOf(

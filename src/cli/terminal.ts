@@ -86,30 +86,21 @@ export class Terminal {
   }
 }
 
-/** Code of the error that means: whoever read our output is gone, as in `| head`. */
-const READER_GONE = 'EPIPE';
+/** Whether the error means that whoever read our output is gone, as in `| head`. */
+export function isReaderGone(error: PipelineError): boolean {
+  return (error.cause as NodeJS.ErrnoException | undefined)?.code === 'EPIPE';
+}
 
 /**
  * Writes with back-pressure.
- * @throws PipelineError unavailable when the disk is full | invalid `TM_STOPPED` when the reader is gone
+ * @throws PipelineError unavailable when the disk is full or the reader is gone
  */
 function writeTo(stream: Writable, chunk: string | Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.write(chunk, (error) => {
       if (!error) return resolve();
-      const { code, message } = error as NodeJS.ErrnoException;
-      reject(
-        code === READER_GONE
-          ? new PipelineError('invalid', 'TM_STOPPED', 'The reader of the output is gone.')
-          : new PipelineError(
-              'unavailable',
-              'TM_DISK_FULL',
-              `Cannot write the output: ${message}.`,
-              {
-                cause: error,
-              },
-            ),
-      );
+      const message = `Cannot write the output: ${error.message}.`;
+      reject(new PipelineError('unavailable', 'TM_DISK_FULL', message, { cause: error }));
     });
   });
 }

@@ -52,6 +52,8 @@ export async function cli(
     readonly stdin?: string;
     readonly commands?: readonly Command[];
     readonly signal?: AbortSignal;
+    /** Instead of one that is kept. */
+    readonly stdout?: Writable;
   },
 ): Promise<CliRun> {
   const stdout = new Collector();
@@ -62,7 +64,7 @@ export async function cli(
     environment: options.environment ?? {},
     cwd: options.cwd,
     stdin: Readable.from([options.stdin ?? '']),
-    stdout,
+    stdout: options.stdout ?? stdout,
     stderr,
     signal: options.signal ?? new AbortController().signal,
     version: '0.0.0',

@@ -133,7 +133,10 @@ test('status joins logs, source, hints of living workers and queues', async (t) 
   };
   const { exitCode, stdout } = await run(['status', '--json'], {
     openSource: async () => source(2n ** 60n) as EventSource,
-    openState: async () => state as StateStore,
+    openState: async (_config, options) => {
+      assert.equal(options?.readOnly, true, 'a run may own the embedded state');
+      return state as StateStore;
+    },
     openQueue: async () => queue as WorkQueue,
   });
   assert.equal(exitCode, 0);
@@ -173,6 +176,27 @@ test('status joins logs, source, hints of living workers and queues', async (t) 
     { name: 'silver', ...counts },
     { name: 'gold', ...counts },
   ]);
+});
+
+test('a fresh heartbeat shows a worker whose lease others cannot see', async (t) => {
+  const { run } = await lakeOf(t);
+  const shown = async (heartbeatMs: number): Promise<unknown> => {
+    const state: Partial<StateStore> = {
+      keys: async (prefix) => (prefix === 'member:' ? ['member:w1'] : ['partition:0']),
+      getHash: async (key) =>
+        key === 'member:w1'
+          ? { roles: 'worker', heartbeatMs: String(heartbeatMs) }
+          : { worker: 'w1', state: 'running' },
+      leaseHolder: async () => undefined,
+      close: async () => {},
+    };
+    const { stdout } = await run(['status', '--json'], {
+      openState: async () => state as StateStore,
+    });
+    return (JSON.parse(stdout) as { partitions: { worker: unknown }[] }).partitions[0]!.worker;
+  };
+  assert.equal(await shown(Date.now()), 'w1');
+  assert.equal(await shown(Date.now() - 60_000), null);
 });
 
 test('status tells what it can when services are away, and names them', async (t) => {

@@ -5,6 +5,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { Writable } from 'node:stream';
 import { promisify } from 'node:util';
 import { defineCommand, EXIT, integer, text, texts, toggle } from '../../../src/cli/command.ts';
 import { commands } from '../../../src/cli/commands.ts';
@@ -157,6 +158,14 @@ test('every command has help with its example, and the help lists every command'
     assert.ok(command.example.startsWith(`tidemark ${command.name}`));
   }
   assert.equal((await cli([], { cwd: '/' })).exitCode, 0);
+});
+
+test('a reader that goes away, as `| head` does, ends the command quietly', async () => {
+  const gone = new Writable({
+    write: (_chunk, _encoding, done) => done(Object.assign(new Error('gone'), { code: 'EPIPE' })),
+  });
+  const run = await cli(['generate', '--events', '20000'], { cwd: '/', stdout: gone });
+  assert.deepEqual([run.exitCode, run.stderr], [0, '']);
 });
 
 test('init writes a pipeline that loads, and never over a file', async (t) => {
