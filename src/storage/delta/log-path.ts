@@ -77,7 +77,7 @@ export function parseLogFileName(name: string): LogFileName | undefined {
 }
 
 /** Needs no encoding; almost every path, so it is worth a short cut. */
-const PLAIN = /^[A-Za-z0-9_=.\/-]*$/;
+const PLAIN = /^[A-Za-z0-9_=./-]*$/;
 
 /** `=` separates partition names from values in folders; encoding it would be legal and unreadable. */
 const ENCODED_EQUALS = /%3D/g;
