@@ -52,6 +52,8 @@ export interface FixtureRecord {
   readonly partition?: number;
   readonly offset: number;
   readonly id: string | undefined;
+  /** Instead of the JSON of `id`. */
+  readonly value?: string;
 }
 
 export class LakeFixture {
@@ -98,8 +100,9 @@ export class LakeFixture {
     coverage: readonly Coverage[],
     next: Readonly<Record<number, number>>,
   ): Promise<number> {
-    const rows = records.map(({ partition = 0, offset, id }) => ({
-      _raw_value: id === undefined ? 'poison' : JSON.stringify({ id, at: '2026-11-22T00:00:00Z' }),
+    const rows = records.map(({ partition = 0, offset, id, value }) => ({
+      _raw_value:
+        value ?? (id === undefined ? 'poison' : JSON.stringify({ id, at: '2026-11-22T00:00:00Z' })),
       _kafka_topic: 'usage',
       _kafka_partition: partition,
       _kafka_offset: BigInt(offset),

@@ -61,6 +61,9 @@ const DEAD = [
 ];
 const COUNTS = { silverRows: 2, duplicates: 1, conflicts: 1, deadLetters: 1 };
 
+/** Repeats of `a` that a JSON reader other than the pipeline's may read otherwise. */
+const ODD_REPEATS = ['{"id":"x","id":"a"}', '\uFEFF{"id":"a"}', '{"x":"\\ud800","id":"a"}'];
+
 interface Changes {
   readonly bronze?: [
     readonly FixtureRecord[],
@@ -143,6 +146,17 @@ test('markers, aborted and compacted offsets are explained, also first and last 
     ],
     gapsUnexplained: [],
   });
+});
+
+test('a repeat counts as one however its JSON is written (L3)', async (t) => {
+  const odd = ODD_REPEATS.map((value, i) => ({ offset: 15 + i, id: 'a', value }));
+  const lake = await lakeWith(t, {
+    bronze: [[...RECORDS, ...odd], [covers(10, 18)], { 0: 18 }],
+    counts: { ...COUNTS, duplicates: 4 },
+  });
+  const parsed = await report(lake);
+  assert.deepEqual(parsed.violations, []);
+  assert.equal(parsed.stages['duplicates'], 4);
 });
 
 test('a stage that lags behind is no violation (E1)', async (t) => {
