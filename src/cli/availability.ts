@@ -6,7 +6,7 @@ import { errorFields } from '../logger.ts';
 import type { CommandContext } from './context.ts';
 
 /** How long a service may stay away at start-up. */
-export const STARTUP_PATIENCE_MS = 60_000;
+const STARTUP_PATIENCE_MS = 60_000;
 const DELAY_FIRST_MS = 250;
 const DELAY_MAX_MS = 5_000;
 

@@ -214,7 +214,7 @@ function reportError(error: PipelineError, json: boolean, host: Host): void {
 }
 
 /** The exit code that an error's kind asks for. */
-export function exitCodeOf(error: PipelineError): ExitCode {
+function exitCodeOf(error: PipelineError): ExitCode {
   switch (error.kind) {
     case 'invalid':
       return EXIT.usage;

@@ -10,7 +10,7 @@ import type { QueriedTable, QueriedTables } from './lake-query.ts';
 const LAYERS = ['bronze', 'silver', 'gold'];
 
 /** `bronze/x` of `bronze.x`. */
-export function rootOfName(name: string): string {
+function rootOfName(name: string): string {
   return name.replace('.', '/');
 }
 

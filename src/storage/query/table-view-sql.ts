@@ -10,7 +10,7 @@ import type { DataType } from '../../pipeline/types.ts';
 import type { QueriedTable } from './lake-query.ts';
 
 /** DuckDB's name of a Delta type. */
-export function sqlType(type: DataType): string {
+function sqlType(type: DataType): string {
   switch (type.kind) {
     case 'primitive':
       return {
