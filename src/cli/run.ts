@@ -1,8 +1,8 @@
 /**
  * `tidemark run`: all roles of a pipeline together, from the source to gold.
  */
-import { hostname } from 'node:os';
 import { type PipelineError } from '../errors.ts';
+import { hostProcess } from '../engine/host-process.ts';
 import { PipelineProcess } from '../engine/pipeline-process.ts';
 import { isCaughtUp, isSilverDone, readProgress } from '../engine/pipeline-progress.ts';
 import { parseUnit, type Unit } from '../supervisor/units.ts';
@@ -57,11 +57,7 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
         adapters: context.adapters,
         ambient,
         logger,
-        process: {
-          host: hostname(),
-          pid: process.pid,
-          memoryBytes: () => process.memoryUsage.rss(),
-        },
+        process: hostProcess,
       },
       (remark) => terminal.note(`warning: ${remark}`),
     ),

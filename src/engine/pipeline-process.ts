@@ -23,7 +23,16 @@ export interface ProcessOptions {
   readonly adapters: Adapters;
   readonly ambient: Ambient;
   readonly logger: Logger;
-  readonly process: { readonly host: string; readonly pid: number; memoryBytes(): number };
+  readonly process: HostProcess;
+}
+
+/** The operating system's process around a pipeline. */
+export interface HostProcess {
+  readonly host: string;
+  readonly pid: number;
+  memoryBytes(): number;
+  /** Whether a process of this machine lives. */
+  isAlive(pid: number): boolean;
 }
 
 export class PipelineProcess {
@@ -115,13 +124,14 @@ export class PipelineProcess {
     supervisorId: string,
     onEvent?: (event: SupervisorEvent) => void,
   ): Supervisor {
-    const { ambient, logger } = this.#options;
+    const { ambient, logger, process } = this.#options;
     const supervisor = new Supervisor({
       supervisorId,
       state: this.ports.state,
       source: this.ports.source,
       topic: this.topic,
       silverShards: SILVER_SHARDS,
+      processes: process,
       ambient,
       logger,
       ...(onEvent ? { onEvent } : {}),

@@ -13,7 +13,13 @@ import { errorFields, type Logger } from '../logger.ts';
 import type { EventSource, TopicInfo } from '../storage/source/event-source.ts';
 import type { Lease, StateStore } from '../storage/state/state-store.ts';
 import { readControl, readPinned, readPlacement, writePlacement } from './control.ts';
-import { forgetMember, MEMBER_TTL_MS, type Member, readMembers } from './membership.ts';
+import {
+  forgetMember,
+  MEMBER_TTL_MS,
+  type Member,
+  memberLease,
+  readMembers,
+} from './membership.ts';
 import { type Placement, placementMoves, placeUnits } from './placement.ts';
 import { parseUnit } from './units.ts';
 
@@ -23,9 +29,17 @@ export interface SupervisorOptions {
   readonly source: EventSource;
   readonly topic: TopicInfo;
   readonly silverShards: number;
+  /** Knows at once that a process of this machine has ended; others are known by their lease. */
+  readonly processes: LocalProcesses;
   readonly ambient: Ambient;
   readonly logger: Logger;
   readonly onEvent?: (event: SupervisorEvent) => void;
+}
+
+/** Tells whether processes of this machine live. */
+export interface LocalProcesses {
+  readonly host: string;
+  isAlive(pid: number): boolean;
 }
 
 /** What the supervisor noticed or decided; shown live and kept for a while. */
@@ -79,8 +93,7 @@ export class Supervisor {
 
   /** Plans without carrying out: what a rebalance would move. */
   async plan(strategy: 'sticky' | 'even'): Promise<{ readonly before: Placement; readonly after: Placement }> {
-    const { state } = this.#options;
-    const { alive } = await readMembers(state);
+    const { alive } = await this.#members();
     return this.#planWith(alive, strategy);
   }
 
@@ -132,7 +145,7 @@ export class Supervisor {
 
   async #lead(): Promise<void> {
     const { state, source, ambient, logger } = this.#options;
-    const { alive, dead } = await readMembers(state);
+    const { alive, dead } = await this.#members();
     for (const memberId of dead) {
       await forgetMember(state, memberId);
       if (this.#known.has(memberId)) this.#emit({ kind: 'member-lost', memberId });
@@ -154,6 +167,26 @@ export class Supervisor {
     if (alive.length === 0) return;
     const { before, after } = await this.#planWith(alive, 'sticky');
     await this.#carryOut(before, after);
+  }
+
+  /** SU2: a process of this machine that has ended loses its leases without waiting for their end. */
+  async #members(): Promise<{ readonly alive: readonly Member[]; readonly dead: readonly string[] }> {
+    const { state, processes } = this.#options;
+    const { alive, dead } = await readMembers(state);
+    const ended = alive.filter(({ host, pid }) => host === processes.host && !processes.isAlive(pid));
+    if (ended.length === 0) return { alive, dead };
+    const endedIds = new Set(ended.map(({ memberId }) => memberId));
+    const placement = await readPlacement(state);
+    const units = [...placement].filter(([, memberId]) => endedIds.has(memberId));
+    const leases = [...units.map(([unit]) => unit as string), ...[...endedIds].map(memberLease)];
+    for (const name of leases) {
+      const holder = await state.leaseHolder(name);
+      if (holder && endedIds.has(holder.owner)) await state.releaseLease({ name, ...holder });
+    }
+    return {
+      alive: alive.filter(({ memberId }) => !endedIds.has(memberId)),
+      dead: [...dead, ...endedIds],
+    };
   }
 
   async #planWith(

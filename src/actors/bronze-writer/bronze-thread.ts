@@ -4,6 +4,7 @@
  */
 import { workerData } from 'node:worker_threads';
 import {
+  BRONZE_BOUNDED_COLUMNS,
   bronzeFileSchema,
   buildBronzeBatches,
   coverageOf,
@@ -90,7 +91,7 @@ const api = {
       dateDays,
       rows: batch.length,
       parquet: codec.encode(batch, BRONZE_ENCODING),
-      stats: computeStats(batch),
+      stats: computeStats(batch, { minMaxColumns: BRONZE_BOUNDED_COLUMNS }),
       batch,
     }));
     const transfer = new Set<ArrayBuffer>();
