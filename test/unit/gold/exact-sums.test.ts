@@ -10,6 +10,7 @@ import {
 import { createRunScratch } from '../../../src/pipeline/gold/field-rows.ts';
 import { loadNumbers } from '../../../src/pipeline/gold/fixed-values.ts';
 import { FloatSum } from '../../../src/pipeline/gold/float-sum.ts';
+import { IntegerSum } from '../../../src/pipeline/gold/integer-sum.ts';
 import { primitive } from '../../../src/pipeline/types.ts';
 import { exactFloatSum, nearestDouble } from './gold-reference.ts';
 
@@ -31,6 +32,27 @@ function sumOf(values: readonly number[]): number {
   const request = { order: Int32Array.of(0), counts: Float64Array.of(values.length) };
   return (sum.sums(request).values as Float64Array)[0]!;
 }
+
+test('G6: a sum of small integers stays exact beyond 2^53', () => {
+  const count = 1_000_000;
+  const vector: Vector = {
+    type: primitive('integer'),
+    length: 1,
+    nullCount: 0,
+    values: Int32Array.of(2 ** 31 - 1),
+  };
+  const sum = new IntegerSum(vector.type);
+  sum.grow(1);
+  const input = {
+    vector,
+    rows: new Int32Array(count),
+    groups: new Int32Array(count),
+    numbers: new Float64Array(count).fill(2 ** 31 - 1),
+    scratch,
+  };
+  for (let i = 0; i < 5; i++) sum.add(input);
+  assert.equal(sum.total(0), 5_000_000n * (2n ** 31n - 1n));
+});
 
 test('every finite double survives the way through exact units', () => {
   fc.assert(

@@ -20,7 +20,7 @@ const META: GoldRowsMeta = {
 /** A failing case is shrunk for so long at most. */
 const BOUNDED = { interruptAfterTimeLimit: 30_000 };
 
-/** Adds each batch in turn, creating slots as they are met. */
+/** Adds each batch in turn, creating slots as they are met and reading all rows after each. */
 function aggregate(
   config: AggregateConfig,
   batches: readonly (readonly EventRow[])[],
@@ -32,6 +32,7 @@ function aggregate(
       if (!aggregator.isResident(slot)) aggregator.create(slot);
     }
     aggregator.add(batch);
+    contentOf(aggregator);
   }
   return aggregator;
 }
