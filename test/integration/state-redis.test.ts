@@ -164,7 +164,7 @@ test('connections that the server closes again and again cost single calls only'
   const admin = bystander(t, server);
   let failed = 0;
   for (let round = 0; round < 20; round += 1) {
-    await admin.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
     await eventually(async () => {
       try {
         await store.setHash('a', { round: `${round}` });
