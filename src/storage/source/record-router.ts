@@ -88,7 +88,7 @@ export class RecordRouter {
     const kinds = this.#tokens.kinds;
     kinds[KEY] = TOKEN_ABSENT;
     kinds[ARRIVAL] = TOKEN_ABSENT;
-    this.#scanner.data = bytes;
+    if (this.#scanner.data !== bytes) this.#scanner.setData(bytes);
     this.#scanner.end = end;
     const isObject = this.#tokenizer.read(0, start) === EVENT_OK;
     this.#tokenizer.unknown.truncate(0);
