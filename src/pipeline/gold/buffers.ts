@@ -89,7 +89,9 @@ export function viewOf(data: Uint8Array): DataView {
   return new DataView(data.buffer, data.byteOffset, data.byteLength);
 }
 
-/** Copies a short piece faster than TypedArray's `set`; its last word may overlap the one before. */
+/**
+ * Copies a short piece faster than TypedArray's `set`; its last word may overlap the one before.
+ */
 function copyBytes(
   from: DataView,
   atFrom: number,

@@ -29,7 +29,9 @@ export function rankEntries(entries: SortableEntries): Int32Array {
 
 function sortCodes(entries: SortableEntries, codes: Int32Array): void {
   const words = new Uint32Array(codes.length);
-  /** Ranges still to sort: from (inclusive), to (exclusive), words known equal before this depth. */
+  /**
+   * Ranges still to sort: from (inclusive), to (exclusive), words known equal before this depth.
+   */
   const pending: number[] = [0, codes.length, 0];
   const swap = (a: number, b: number): void => {
     const code = codes[a]!;

@@ -4,8 +4,8 @@
  * per slot, however many groups it is part of.
  *
  * - G4 Values are told apart by all their bytes, never by hash alone.
- * - G5 Codes depend on the order of arrival and so never leave the slot; ranks depend on content only
- *   (P9): nulls first, text and binary by bytes, numbers by value with NaN last.
+ * - G5 Codes depend on the order of arrival and so never leave the slot; ranks depend on content
+ *   only (P9): nulls first, text and binary by bytes, numbers by value with NaN last.
  */
 import { assert } from '../../errors.ts';
 import type { Vector } from '../columns.ts';

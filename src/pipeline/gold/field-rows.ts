@@ -7,7 +7,9 @@ import type { Vector } from '../columns.ts';
 /** Rows that a slot takes in at a time. */
 export const RUN_ROWS = 4096;
 
-/** Working memory for a run, shared by every slot of an aggregator; nothing in it outlives a call. */
+/**
+ * Working memory for a run, shared by every slot of an aggregator; nothing in it outlives a call.
+ */
 export interface RunScratch {
   /** Window and group codes of each row, side by side. */
   readonly keys: Int32Array;

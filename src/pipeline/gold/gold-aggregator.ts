@@ -7,8 +7,8 @@
  * adds all silver rows of the slot's span again; it drops what exceeds its memory (P10). Adding a
  * row twice counts it twice, so the caller keeps which silver version each slot is complete up to.
  *
- * - G12 No event is left out silently (P8): a row whose slot is neither resident nor excluded by name
- *   is an error, found before anything is added.
+ * - G12 No event is left out silently (P8): a row whose slot is neither resident nor excluded by
+ *   name is an error, found before anything is added.
  */
 import { assert, PipelineError } from '../../errors.ts';
 import { type ColumnBatch, columnOf, type Vector } from '../columns.ts';

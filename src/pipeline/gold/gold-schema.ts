@@ -1,8 +1,8 @@
 /**
  * The columns of a gold table: one row per (window_start, group). Pure.
  *
- * Every gold column is nullable in the schema, as Spark writes it, so that a measure can be added to
- * an existing table; only groups and measures ever hold nulls.
+ * Every gold column is nullable in the schema, as Spark writes it, so that a measure can be added
+ * to an existing table; only groups and measures ever hold nulls.
  */
 import { PipelineError } from '../../errors.ts';
 import type { AggregateConfig, EventConfig, MeasureConfig } from '../pipeline-config.ts';
@@ -85,7 +85,8 @@ export function measureType(
 /**
  * Columns of the gold table's Parquet files, in order: window_start, window_end, group columns,
  * measures, _source, _is_final, _revision, _silver_version.
- * @throws PipelineError invalid when the aggregate does not fit the event, or two columns share a name
+ * @throws PipelineError invalid when the aggregate does not fit the event, or two columns share a
+ *   name
  */
 export function goldFileSchema(aggregate: AggregateConfig, event: EventConfig): StructType {
   const fields = [

@@ -82,7 +82,8 @@ export class GroupIndex {
   }
 
   /**
-   * The groups in the order of their keys, the first word weighing most: one counting sort per word.
+   * The groups in the order of their keys, the first word weighing most: one counting sort per
+   * word.
    * @param ranks by word: for every code its place in the order; undefined when the code is it
    * @param bounds by word: a number above every place
    */

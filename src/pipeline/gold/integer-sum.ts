@@ -1,9 +1,9 @@
 /**
  * Exact sums of integers and of decimals' unscaled values, per group.
  *
- * - G6 The sum is exact whatever the values, their order and their number: it is `low + wide`, where
- *   `low` is a double that only ever holds integers up to 2^53, and `wide` a 192-bit integer (six
- *   words, two's complement) that takes what does not fit. 192 bits hold 2^64 decimals of 38
+ * - G6 The sum is exact whatever the values, their order and their number: it is `low + wide`,
+ *   where `low` is a double that only ever holds integers up to 2^53, and `wide` a 192-bit integer
+ *   (six words, two's complement) that takes what does not fit. 192 bits hold 2^64 decimals of 38
  *   digits. Overflow is judged on the final sum alone, so it too is independent of order (P9).
  */
 import { type ErrorContext, PipelineError } from '../../errors.ts';

@@ -2,8 +2,8 @@
  * Everything gold holds in memory of one slot: its groups and, by group, the state of every
  * measure, all in typed arrays.
  *
- * - G11 The rows are a function of the set of events added: not of their order, of batch cuts, or of
- *   whether they came from the stream or from a recomputation (P7, P9). Rows are ordered by
+ * - G11 The rows are a function of the set of events added: not of their order, of batch cuts, or
+ *   of whether they came from the stream or from a recomputation (P7, P9). Rows are ordered by
  *   window_start, then by the group columns in declared order (dictionary.ts, G5).
  */
 import type { ColumnBatch, Vector } from '../columns.ts';

@@ -4,9 +4,9 @@
  *
  * - G1 Window k is [k * window, (k + 1) * window), aligned to the epoch; times before the epoch
  *   floor, they do not truncate.
- * - G2 A slot holds whole windows, and all of them start on one UTC date: a slot is rewritten in one
- *   partition of the gold table. A window of an hour or more is its own slot; shorter windows share
- *   the slot of the hour in which they start (so no window length needs to divide the hour).
+ * - G2 A slot holds whole windows, and all of them start on one UTC date: a slot is rewritten in
+ *   one partition of the gold table. A window of an hour or more is its own slot; shorter windows
+ *   share the slot of the hour in which they start (so no window length needs to divide the hour).
  *
  * A slot and a window are identified by their start in milliseconds since the epoch.
  */
@@ -75,7 +75,9 @@ export class TumblingWindows {
     );
   }
 
-  /** Start of the first window of a slot; later than the slot's own start when 1 h is no multiple. */
+  /**
+   * Start of the first window of a slot; later than the slot's own start when 1 h is no multiple.
+   */
   firstWindowMs(slot: number): number {
     return Math.ceil(slot / this.windowMs) * this.windowMs + 0; // + 0: never minus zero
   }

@@ -104,7 +104,7 @@ test('onlySlots leaves the rows of other slots out', () => {
   assert.equal(aggregator.groupCount(HOUR), 1);
 });
 
-test('P10: resident bytes rise with state, name the slot to drop, and fall when it is dropped', () => {
+test('P10: resident bytes follow the state, and the idlest slot is named first', () => {
   const aggregator = new GoldAggregator(config(), EVENT);
   assert.equal(aggregator.residentBytes, 0);
   assert.equal(aggregator.leastRecentlyUsed(), undefined);
@@ -138,7 +138,7 @@ test('a sum that exceeds its column names the measure and the window', () => {
   assert.equal(rowsOf(aggregator.rows(0, META))[0]!['bytes'], 2n ** 63n - 1n);
 });
 
-test('the range of a slot is that of its rows, whole windows even where the hour is no multiple', () => {
+test('the range of a slot is whole windows, even where the hour is no multiple', () => {
   const aggregator = new GoldAggregator(config({ windowMs: 420_000 }), EVENT);
   const { startMicros, endMicros } = aggregator.slotRange(HOUR);
   assert.deepEqual([startMicros, endMicros], [3_780_000_000, 7_560_000_000]);

@@ -18,7 +18,7 @@ function typeNames(fields: readonly { name: string; type: DataType }[]): string[
   );
 }
 
-test('columns are window, groups, measures, provenance, and in the table the partition date', () => {
+test('columns are window, groups, measures, provenance; the table adds the date', () => {
   const config = aggregate(
     ['string', 'date'],
     [
