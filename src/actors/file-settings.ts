@@ -27,3 +27,24 @@ export const GOLD_ENCODING: EncodeOptions = { compression: 'snappy' };
 export function dataFilePath(dateDays: number, id: string): string {
   return `${dateText(dateDays)}/part-${id}.parquet`;
 }
+
+/** Rows after which a batch is cut into a further file: encoding needs several times a file's memory. */
+const FILE_ROWS = 65_536;
+
+/** Consecutive items in groups that end as soon as they hold a file's rows. */
+export function groupByRows<Item>(
+  items: readonly Item[],
+  rowsOf: (item: Item) => number,
+): readonly Item[][] {
+  const groups: Item[][] = [];
+  let rows = FILE_ROWS;
+  for (const item of items) {
+    if (rows >= FILE_ROWS) {
+      groups.push([]);
+      rows = 0;
+    }
+    groups.at(-1)!.push(item);
+    rows += rowsOf(item);
+  }
+  return groups;
+}

@@ -18,7 +18,7 @@ import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts'
 import type { AbortedTransaction } from '../../storage/source/event-source.ts';
 import { decodeRecordBatches } from '../../storage/source/record-batch.ts';
 import { serveCalls, Transferring } from '../runtime/compute-thread.ts';
-import { BRONZE_ENCODING } from '../file-settings.ts';
+import { BRONZE_ENCODING, groupByRows } from '../file-settings.ts';
 
 /** What the thread is started with. */
 export interface BronzeThreadData {
@@ -73,10 +73,8 @@ const api = {
     readonly ingestedAtMicros: bigint;
   }): Transferring<{ readonly files: readonly EncodedBronzeFile[]; readonly coverage: string }> {
     const selected = call.chunkIds.map((id) => chunks.get(id)!);
-    const batches = buildBronzeBatches(selected, {
-      topic,
-      ingestedAtMicros: call.ingestedAtMicros,
-    });
+    const ingested = { topic, ingestedAtMicros: call.ingestedAtMicros };
+    const batches = chunkGroups(selected).flatMap((group) => buildBronzeBatches(group, ingested));
     // Offsets that are all markers or aborted still need a file that carries their coverage (P4).
     const nonEmpty =
       batches.length > 0
@@ -107,6 +105,14 @@ const api = {
     for (const id of call.chunkIds) chunks.delete(id);
   },
 };
+
+/** Chunks in the order of their rows, in groups of about a file each: memory is bounded by a group. */
+function chunkGroups(selected: readonly RecordChunk[]): readonly RecordChunk[][] {
+  const ordered = [...selected].sort(
+    (a, b) => a.partition - b.partition || (a.fromOffset < b.fromOffset ? -1 : 1),
+  );
+  return groupByRows(ordered, ({ length }) => length);
+}
 
 /** Type of the calls this thread answers. */
 export type BronzeThreadApi = typeof api;

@@ -16,7 +16,7 @@ import { silverProjection } from '../../pipeline/gold/projection.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import { dateText, deadLetterAppId, silverAppId, watermarkAppId } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
-import type { NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
+import type { LiveFile, NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import type { WorkQueue } from '../../storage/queue/work-queue.ts';
 import type { TopicInfo } from '../../storage/source/event-source.ts';
@@ -134,27 +134,28 @@ export function silverWriter(
     span: Span,
   ): Promise<{ inputs: BronzeInput[]; upTo: number; transfer: Set<ArrayBuffer> }> => {
     const commits = await bronze.commits(span.after, span.upTo);
-    const wanted: { readonly version: number; readonly key: string }[] = [];
+    const wanted: { readonly version: number; readonly file: LiveFile }[] = [];
     let rows = 0;
     let upTo = span.after;
     for (const commit of commits) {
       if (rows >= SPAN_ROWS) break;
       upTo = commit.version;
-      rows += Number(commit.lineage?.['rows'] ?? 0);
-      for (const add of commit.adds) {
-        if (add.dataChange)
-          wanted.push({ version: commit.version, key: `${bronze.root}/${add.path}` });
+      for (const file of commit.adds) {
+        if (!file.dataChange) continue;
+        wanted.push({ version: commit.version, file });
+        rows += rowsOf(file);
       }
     }
     const transfer = new Set<ArrayBuffer>();
     const inputs = await Promise.all(
-      wanted.map(async ({ version, key }): Promise<BronzeInput> => {
+      wanted.map(async ({ version, file }): Promise<BronzeInput> => {
+        const key = `${bronze.root}/${file.path}`;
+        const date = file.partitionValues['_event_date'] ?? null;
+        const described = { bronzeVersion: version, date, rows: rowsOf(file) };
         const batch = deps.cache.take(key);
-        if (batch) {
-          for (const buffer of transferablesOf(batch)) transfer.add(buffer);
-          return { bronzeVersion: version, batch };
-        }
-        return { bronzeVersion: version, parquet: await readObject(key) };
+        if (!batch) return { ...described, parquet: await readObject(key) };
+        for (const buffer of transferablesOf(batch)) transfer.add(buffer);
+        return { ...described, batch };
       }),
     );
     return { inputs, upTo, transfer };
@@ -313,4 +314,12 @@ export function silverWriter(
     },
     dispose: () => thread.terminate(),
   };
+}
+
+/** Rows of a file as its statistics say; a foreign file without them counts as a full span. */
+function rowsOf(file: LiveFile): number {
+  if (file.stats === undefined) return SPAN_ROWS;
+  return Number(
+    (JSON.parse(file.stats) as { readonly numRecords?: number }).numRecords ?? SPAN_ROWS,
+  );
 }

@@ -12,13 +12,15 @@ import {
 } from '../../pipeline/columns.ts';
 import type { EventConfig, LateConfig } from '../../pipeline/pipeline-config.ts';
 import { MemoryDedupIndex } from '../../pipeline/silver/dedup-index.ts';
-import { SilverDeriver } from '../../pipeline/silver/deriver.ts';
+import { SilverDeriver, type SilverResult } from '../../pipeline/silver/deriver.ts';
+import type { DeadLetterRows } from '../../pipeline/silver/dead-letters.ts';
 import { fingerprintsOf } from '../../pipeline/silver/fingerprints.ts';
+import type { SilverRows } from '../../pipeline/silver/silver-rows.ts';
 import { silverFileSchema } from '../../pipeline/silver/tables.ts';
 import { struct } from '../../pipeline/types.ts';
 import { computeStats } from '../../storage/delta/stats.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
-import { DEAD_LETTER_ENCODING, silverEncoding } from '../file-settings.ts';
+import { DEAD_LETTER_ENCODING, groupByRows, silverEncoding } from '../file-settings.ts';
 import { serveCalls, Transferring } from '../runtime/compute-thread.ts';
 
 export interface SilverThreadData {
@@ -29,10 +31,11 @@ export interface SilverThreadData {
 }
 
 /** One bronze file of a span: its rows as columns when they were still in memory, else its bytes. */
-export type BronzeInput = { readonly bronzeVersion: number } & (
-  | { readonly batch: ColumnBatch }
-  | { readonly parquet: Uint8Array }
-);
+export type BronzeInput = {
+  readonly bronzeVersion: number;
+  readonly date: string | null;
+  readonly rows: number;
+} & ({ readonly batch: ColumnBatch } | { readonly parquet: Uint8Array });
 
 export interface EncodedSilverFile {
   readonly dateDays: number;
@@ -87,32 +90,20 @@ const api = {
     readonly inputs: readonly BronzeInput[];
     readonly deadCovered: number;
   }): Promise<Transferring<DerivedRows>> {
-    const inputs = call.inputs.map((input) => ({
-      bronzeVersion: input.bronzeVersion,
-      batch: 'batch' in input ? input.batch : codec.decode(input.parquet, bronzeFileSchema()),
-    }));
-    const result = await deriver.derive(inputs);
-    const silver = result.silver.map(({ dateDays, batch, fingerprints }): EncodedSilverFile => {
-      const [eventTimeMin, eventTimeMax] = timeRange(columnOf(batch, event.time.field)!);
-      return {
-        dateDays,
-        rows: batch.length,
-        parquet: codec.encode(batch, encoding),
-        stats: computeStats(batch),
-        fingerprints,
-        eventTimeMin,
-        eventTimeMax,
-        goldBatch: project(batch, goldColumns),
-      };
-    });
-    const dead = result.dead
-      .filter(({ bronzeVersion }) => bronzeVersion > call.deadCovered)
-      .map(({ dateDays, batch }) => ({
-        dateDays,
-        rows: batch.length,
-        parquet: codec.encode(batch, DEAD_LETTER_ENCODING),
-        stats: computeStats(batch),
+    const totals = new SpanTotals();
+    const silver: EncodedSilverFile[] = [];
+    const dead: EncodedDeadLetterFile[] = [];
+    for (const group of inputGroups(call.inputs)) {
+      const inputs = group.map((input) => ({
+        bronzeVersion: input.bronzeVersion,
+        batch: 'batch' in input ? input.batch : codec.decode(input.parquet, bronzeFileSchema()),
       }));
+      const result = await deriver.derive(inputs);
+      silver.push(...result.silver.map(encodeSilver));
+      const uncovered = result.dead.filter((rows) => rows.bronzeVersion > call.deadCovered);
+      dead.push(...uncovered.map(encodeDeadLetters));
+      totals.add(result);
+    }
     const transfer = new Set<ArrayBuffer>();
     for (const { parquet, fingerprints, goldBatch } of silver) {
       transfer.add(parquet.buffer as ArrayBuffer);
@@ -120,12 +111,70 @@ const api = {
       for (const buffer of transferablesOf(goldBatch)) transfer.add(buffer);
     }
     for (const { parquet } of dead) transfer.add(parquet.buffer as ArrayBuffer);
-    const { counts, countsByFlag, watermarksMicros } = result;
+    const { counts, countsByFlag, watermarksMicros } = totals;
     return new Transferring({ silver, dead, counts, countsByFlag, watermarksMicros }, [
       ...transfer,
     ]);
   },
 };
+
+/** Sums over the groups of a span. */
+class SpanTotals {
+  readonly counts: Record<string, number> = {};
+  readonly countsByFlag: Record<string, number> = {};
+  readonly watermarksMicros = new Map<number, bigint>();
+
+  add(result: SilverResult): void {
+    for (const [name, count] of Object.entries(result.counts)) {
+      this.counts[name] = (this.counts[name] ?? 0) + count;
+    }
+    for (const [flag, count] of Object.entries(result.countsByFlag)) {
+      this.countsByFlag[flag] = (this.countsByFlag[flag] ?? 0) + count;
+    }
+    for (const [partition, micros] of result.watermarksMicros) {
+      const before = this.watermarksMicros.get(partition);
+      if (before === undefined || before < micros) this.watermarksMicros.set(partition, micros);
+    }
+  }
+}
+
+/**
+ * Inputs in groups that are derived one after another, to bound memory. The files of a version are in
+ * the order of their rows only when they are of one date; otherwise the version stays together.
+ */
+function inputGroups(inputs: readonly BronzeInput[]): readonly BronzeInput[][] {
+  const units: BronzeInput[][] = [];
+  for (const version of Map.groupBy(inputs, ({ bronzeVersion }) => bronzeVersion).values()) {
+    const oneDate = version.every(({ date }) => date === version[0]!.date);
+    units.push(...(oneDate ? version.map((input) => [input]) : [version]));
+  }
+  const rowsOf = (unit: readonly BronzeInput[]): number =>
+    unit.reduce((sum, { rows }) => sum + rows, 0);
+  return groupByRows(units, rowsOf).map((group) => group.flat());
+}
+
+function encodeSilver({ dateDays, batch, fingerprints }: SilverRows): EncodedSilverFile {
+  const [eventTimeMin, eventTimeMax] = timeRange(columnOf(batch, event.time.field)!);
+  return {
+    dateDays,
+    rows: batch.length,
+    parquet: codec.encode(batch, encoding),
+    stats: computeStats(batch),
+    fingerprints,
+    eventTimeMin,
+    eventTimeMax,
+    goldBatch: project(batch, goldColumns),
+  };
+}
+
+function encodeDeadLetters({ dateDays, batch }: DeadLetterRows): EncodedDeadLetterFile {
+  return {
+    dateDays,
+    rows: batch.length,
+    parquet: codec.encode(batch, DEAD_LETTER_ENCODING),
+    stats: computeStats(batch),
+  };
+}
 
 function project(batch: ColumnBatch, names: readonly string[]): ColumnBatch {
   const positions = names.map((name) => batch.schema.fields.findIndex((f) => f.name === name));
