@@ -7,7 +7,7 @@ import { assert } from '../../errors.ts';
 import { nullVector } from '../column-builder.ts';
 import { type ColumnBatch, columnOf, type Vector } from '../columns.ts';
 import { type PrimitiveName, primitive } from '../types.ts';
-import { wordsOf } from './growable-columns.ts';
+import { wordsOf } from './growable-scalars.ts';
 
 /** A file of a bronze version, or some of its rows. */
 export interface BronzeInput {

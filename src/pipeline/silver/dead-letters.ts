@@ -7,7 +7,9 @@
 import type { ColumnBatch } from '../columns.ts';
 import { dateOf } from './arrival.ts';
 import type { BronzeRows } from './bronze-rows.ts';
-import { BytesBuilder, builderFor, type ColumnBuilder, ListBuilder } from './growable-columns.ts';
+import type { ColumnBuilder } from './growable-column.ts';
+import { builderFor, ListBuilder } from './growable-columns.ts';
+import { BytesBuilder } from './growable-scalars.ts';
 import { deadLetterFileSchema } from './tables.ts';
 
 /** A row that is refused. */

@@ -8,7 +8,7 @@
  * F3 Inside arrays, structs and maps the first misfit, in declared order, refuses the whole field.
  */
 import type { InstantParser } from './civil-time.ts';
-import type { ColumnBuilder } from './growable-columns.ts';
+import type { ColumnBuilder } from './growable-column.ts';
 import { type JsonScanner, TOKEN_NULL, type TokenTable } from './json-scanner.ts';
 import type { ByteScratch } from './string-text.ts';
 
@@ -16,6 +16,8 @@ import type { ByteScratch } from './string-text.ts';
 export const TAKEN = 0;
 export const TYPE_MISMATCH = 1;
 export const OUT_OF_RANGE = 2;
+/** There was none: absent or null. */
+export const NO_VALUE = 3;
 
 /** Where nested decoders report members that the schema does not name. */
 export interface NestedFindings {
@@ -42,6 +44,8 @@ export interface DecodeContext {
 /** Appends values of one type to its column. */
 export abstract class FieldDecoder {
   abstract readonly builder: ColumnBuilder;
+  /** Why the last appendRun stopped early. */
+  verdict = TAKEN;
   protected readonly context: DecodeContext;
 
   constructor(context: DecodeContext) {
@@ -50,6 +54,25 @@ export abstract class FieldDecoder {
 
   /** Appends a value that is neither absent nor null, or tells why not (F2). */
   abstract append(kind: number, start: number, end: number, number: number): number;
+
+  /**
+   * Appends entry `index` of `tokens` and those that follow it `stride` apart, `count` in all, until
+   * one is absent, null or not taken; that one is left to the caller, with its `verdict`.
+   * @returns how many were appended
+   */
+  appendRun(tokens: TokenTable, index: number, stride: number, count: number): number {
+    const { kinds, starts, ends, numbers } = tokens;
+    let at = index;
+    for (let done = 0; done < count; done++, at += stride) {
+      const kind = kinds[at]!;
+      const verdict =
+        kind <= TOKEN_NULL ? NO_VALUE : this.append(kind, starts[at]!, ends[at]!, numbers[at]!);
+      if (verdict === TAKEN) continue;
+      this.verdict = verdict;
+      return done;
+    }
+    return count;
+  }
 }
 
 /** Appends entry `index` of `tokens`, where absent and null are null. */

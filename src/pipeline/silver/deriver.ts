@@ -20,13 +20,9 @@ import { type DeadLetter, DeadLetterCollector, type DeadLetterRows } from './dea
 import { type DedupIndex, ID_CONFLICT, ID_NEW } from './dedup-index.ts';
 import { EventStage } from './event-stage.ts';
 import { EVENT_OK } from './event-tokenizer.ts';
-import {
-  bucketOfHash,
-  bucketOfOffset,
-  FINGERPRINT_WORDS,
-  payloadFields,
-} from './fingerprints.ts';
-import { BooleanBuilder, BytesBuilder, FixedBuilder, ListBuilder } from './growable-columns.ts';
+import { bucketOfHash, bucketOfOffset, FINGERPRINT_WORDS, payloadFields } from './fingerprints.ts';
+import { ListBuilder } from './growable-columns.ts';
+import { BooleanBuilder, BytesBuilder, FixedBuilder } from './growable-scalars.ts';
 import { hashRows } from './payload-hash.ts';
 import { fieldError, refusalOfText, refusalWithoutText } from './refusal.ts';
 import { FLAG_MISSING_ID } from './row-findings.ts';
@@ -326,7 +322,7 @@ export class SilverDeriver {
       }
       run.silver.choose(this.#dates[slot]!, slot, row);
     }
-    run.silver.append(this.#stagedColumns(input), this.#stage.fingerprints);
+    run.silver.append(this.#stagedColumns(input), this.#stage.fingerprints, counts.bronzeRows);
   }
 
   /** The columns of the file schema, in its order. */

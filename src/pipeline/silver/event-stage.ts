@@ -11,12 +11,12 @@ import type { Vector } from '../columns.ts';
 import type { EventConfig } from '../pipeline-config.ts';
 import type { DataType, StructField } from '../types.ts';
 import { InstantParser } from './civil-time.ts';
-import { type DecodeContext, type FieldDecoder, TAKEN } from './decoder.ts';
+import { type DecodeContext, type FieldDecoder, NO_VALUE } from './decoder.ts';
 import { EventTokenizer } from './event-tokenizer.ts';
 import { decoderFor } from './field-decoder.ts';
 import { FINGERPRINT_WORDS, IdHasher } from './fingerprints.ts';
-import { BytesBuilder, FixedBuilder } from './growable-columns.ts';
-import { JsonScanner, rawEnd, rawStart, TOKEN_NULL, TokenTable } from './json-scanner.ts';
+import { BytesBuilder, FixedBuilder } from './growable-scalars.ts';
+import { JsonScanner, rawEnd, rawStart, TokenTable } from './json-scanner.ts';
 import {
   FLAG_INVALID_TIME,
   FLAG_MISSING_ID,
@@ -93,7 +93,7 @@ export class EventStage {
   /** Empties the stage for rows whose text is in `data`. */
   begin(data: Uint8Array): void {
     this.#slots = 0;
-    this.scanner.data = data;
+    this.scanner.setData(data);
     this.#tokenizer.unknown.truncate(0);
     this.findings.begin(data);
     for (const decoder of this.#decoders) decoder.builder.reset();
@@ -112,7 +112,8 @@ export class EventStage {
   takeId(): boolean {
     const slot = this.#slots;
     const decoder = this.#decoders[this.idField]!;
-    if (this.#append(decoder, slot * this.fields.length + this.idField) !== TAKEN) {
+    const index = slot * this.fields.length + this.idField;
+    if (decoder.appendRun(this.tokens, index, 1, 1) === 0) {
       decoder.builder.appendNull();
       return false;
     }
@@ -166,52 +167,60 @@ export class EventStage {
     return this.#timeBuilder.words();
   }
 
-  #append(decoder: FieldDecoder, index: number): number {
-    const { kinds, starts, ends, numbers } = this.tokens;
-    const kind = kinds[index]!;
-    if (kind <= TOKEN_NULL) return NO_VALUE;
-    return decoder.append(kind, starts[index]!, ends[index]!, numbers[index]!);
-  }
-
   #decodeTime(): void {
-    const decoder = this.#decoders[this.timeField]!;
-    for (let slot = 0; slot < this.#slots; slot++) {
-      const verdict = this.#append(decoder, slot * this.fields.length + this.timeField);
-      if (verdict === TAKEN) continue;
+    const { timeField } = this;
+    const decoder = this.#decoders[timeField]!;
+    for (let slot = this.#decodeRun(timeField, 0); slot < this.#slots; ) {
+      const isMissing = decoder.verdict === NO_VALUE;
       decoder.builder.appendNull();
-      this.findings.addFlag(slot, verdict === NO_VALUE ? FLAG_MISSING_TIME : FLAG_INVALID_TIME);
+      this.findings.addFlag(slot, isMissing ? FLAG_MISSING_TIME : FLAG_INVALID_TIME);
+      slot = this.#decodeRun(timeField, slot + 1);
     }
   }
 
   #decodeField(field: number): void {
-    const decoder = this.#decoders[field]!;
-    const nested = isNested(this.fields[field]!.type);
-    const stride = this.fields.length;
-    for (let slot = 0, index = field; slot < this.#slots; slot++, index += stride) {
-      if (nested) this.findings.beginField(slot, field);
-      const verdict = this.#append(decoder, index);
-      if (verdict !== TAKEN) this.#refuse(slot, field, index, verdict);
+    if (isNested(this.fields[field]!.type)) {
+      this.#decodeNested(field);
+      return;
+    }
+    for (let slot = this.#decodeRun(field, 0); slot < this.#slots; ) {
+      this.#refuse(slot, field);
+      slot = this.#decodeRun(field, slot + 1);
     }
   }
 
-  #refuse(slot: number, field: number, index: number, verdict: number): void {
-    const { type, nullable } = this.fields[field]!;
-    const { builder } = this.#decoders[field]!;
+  /** Decodes from `slot` on; returns the first slot whose value was not taken. */
+  #decodeRun(field: number, slot: number): number {
+    const stride = this.fields.length;
+    const index = slot * stride + field;
+    return slot + this.#decoders[field]!.appendRun(this.tokens, index, stride, this.#slots - slot);
+  }
+
+  #decodeNested(field: number): void {
+    const decoder = this.#decoders[field]!;
+    const stride = this.fields.length;
+    for (let slot = 0; slot < this.#slots; slot++) {
+      this.findings.beginField(slot, field);
+      if (decoder.appendRun(this.tokens, slot * stride + field, stride, 1) === 1) continue;
+      this.findings.undoField();
+      this.#refuse(slot, field);
+    }
+  }
+
+  #refuse(slot: number, field: number): void {
+    const { builder, verdict } = this.#decoders[field]!;
     if (verdict !== NO_VALUE) {
-      if (isNested(type)) this.findings.undoField();
       builder.truncate(slot);
       const { kinds, starts, ends } = this.tokens;
+      const index = slot * this.fields.length + field;
       const kind = kinds[index]!;
       const start = rawStart(kind, starts[index]!);
       this.findings.refused(slot, field, verdict, start, rawEnd(kind, ends[index]!));
     }
     builder.appendNull();
-    if (!nullable) this.findings.missingRequired(slot, field);
+    if (!this.fields[field]!.nullable) this.findings.missingRequired(slot, field);
   }
 }
-
-/** Verdict on a field that is absent or null. */
-const NO_VALUE = -1;
 
 function isNested(type: DataType): boolean {
   return type.kind === 'array' || type.kind === 'map' || type.kind === 'struct';

@@ -78,14 +78,14 @@ export class EventTokenizer {
     const tokens = this.#tokens;
     const names = this.#names;
     const hints = this.#hints;
-    const { data, end } = scanner;
+    const { data, view, end } = scanner;
     let p = scanner.skipSpace(at + 1);
     if (p < end && data[p] === CLOSE_OBJECT) return this.#readTail(p + 1);
     for (let position = 0; ; position++) {
       if (p >= end || data[p] !== QUOTE) return scanner.fail('member', p);
       const nameStart = p + 1;
       let field = position < HINTS ? hints[position]! : -1;
-      let close = field < 0 ? -1 : names.matchAt(field, data, nameStart, end);
+      let close = field < 0 ? -1 : names.matchAt(field, view, nameStart, end);
       if (close < 0) {
         close = scanner.scanString(nameStart);
         if (close < 0) return -1;

@@ -10,7 +10,7 @@ import { isTextual } from '../column-builder.ts';
 import { type ColumnBatch, columnOf, type Vector } from '../columns.ts';
 import type { EventConfig } from '../pipeline-config.ts';
 import type { DataType } from '../types.ts';
-import { wordsOf, wordsPerRow } from './growable-columns.ts';
+import { wordsOf, wordsPerRow } from './growable-scalars.ts';
 import { mix, murmur128, viewOf } from './murmur.ts';
 import { hashRows } from './payload-hash.ts';
 import { RESCUED } from './tables.ts';

@@ -20,6 +20,14 @@ export class IntList {
     this.length = length + 5;
   }
 
+  /** Appends `count` values of `source` from `start` on. */
+  pushFrom(source: Uint32Array, start: number, count: number): void {
+    if (this.length + count > this.values.length) this.#grow(count);
+    const { values, length } = this;
+    for (let i = 0; i < count; i++) values[length + i] = source[start + i]!;
+    this.length = length + count;
+  }
+
   /** Makes room for `length` values in all. */
   reserve(length: number): void {
     if (length > this.values.length) this.#grow(length - this.length);

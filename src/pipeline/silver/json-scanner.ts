@@ -7,6 +7,8 @@
  * J3 Never reads a byte at or after `end`.
  */
 
+import { viewOf } from './murmur.ts';
+
 /** What a token is. Order matters: up to TOKEN_NULL there is no value. */
 export const TOKEN_ABSENT = 0;
 export const TOKEN_NULL = 1;
@@ -87,6 +89,8 @@ export function rawEnd(kind: number, end: number): number {
 /** Scans values in `data`. Methods return the position after what they read, or -1 with a fault. */
 export class JsonScanner {
   data: Uint8Array = new Uint8Array(0);
+  /** The same bytes, four at a time. */
+  view: DataView = viewOf(this.data);
   /** Exclusive limit of the text. */
   end = 0;
   fault: JsonFault = 'value';
@@ -95,6 +99,12 @@ export class JsonScanner {
   stringKind = TOKEN_STRING;
   readonly #closers = new Uint8Array(DEPTH_MAX + 1);
   readonly #unused = new TokenTable(1);
+
+  /** Takes the bytes that positions point into. */
+  setData(data: Uint8Array): void {
+    this.data = data;
+    this.view = viewOf(data);
+  }
 
   /** Notes a fault; a text that stops short is always `end`. */
   fail(fault: JsonFault, at: number): -1 {
@@ -121,6 +131,14 @@ export class JsonScanner {
    */
   scanValue(at: number, tokens: TokenTable, index: number, depth: number): number {
     const c = at < this.end ? this.data[at]! : 0;
+    if (c === QUOTE) {
+      const close = this.scanString(at + 1);
+      if (close < 0) return -1;
+      tokens.kinds[index] = this.stringKind;
+      tokens.starts[index] = at + 1;
+      tokens.ends[index] = close;
+      return close + 1;
+    }
     if (c !== OPEN_OBJECT && c !== OPEN_ARRAY) return this.#scanScalar(at, tokens, index);
     const next = this.#skipContainer(at, depth);
     tokens.kinds[index] = c === OPEN_OBJECT ? TOKEN_OBJECT : TOKEN_ARRAY;
@@ -139,15 +157,26 @@ export class JsonScanner {
    * @returns the position of the closing quote
    */
   scanString(at: number): number {
-    const { data, end } = this;
+    const { data, view, end } = this;
     let kind = TOKEN_STRING;
     let p = at;
     for (;;) {
+      let special = 0;
+      while (p + 4 <= end) {
+        special = specialBytes(view.getInt32(p, true));
+        if (special !== 0) break;
+        p += 4;
+      }
       let c = 0;
-      while (p < end) {
+      if (special !== 0) {
+        p += (31 - Math.clz32(special & -special)) >> 3;
         c = data[p]!;
-        if (c === QUOTE || c === BACKSLASH || c < 0x20) break;
-        p++;
+      } else {
+        while (p < end) {
+          c = data[p]!;
+          if (c === QUOTE || c === BACKSLASH || c < 0x20) break;
+          p++;
+        }
       }
       if (p >= end) return this.fail('end', end);
       if (c === QUOTE) break;
@@ -308,6 +337,21 @@ function follows(data: Uint8Array, at: number, end: number, word: Uint8Array): b
   if (at + word.length > end) return false;
   for (let i = 1; i < word.length; i++) if (data[at + i] !== word[i]) return false;
   return true;
+}
+
+/**
+ * Marks the lowest of four bytes that is a quote, a backslash or a control character, by the top bit
+ * of that byte; bytes above it may be marked wrongly. 0: there is none.
+ */
+function specialBytes(word: number): number {
+  const quote = word ^ 0x22222222;
+  const backslash = word ^ 0x5c5c5c5c;
+  return (
+    (((quote - 0x01010101) & ~quote) |
+      ((backslash - 0x01010101) & ~backslash) |
+      ((word - 0x20202020) & ~word)) &
+    0x80808080
+  );
 }
 
 const LONE_SURROGATE = -1;

@@ -3,6 +3,7 @@
  * members), else by hash. Pure.
  */
 import { TOKEN_LONE_SURROGATE, TOKEN_STRING } from './json-scanner.ts';
+import { partWord, viewOf } from './murmur.ts';
 
 const HASH_START = 0x811c9dc5;
 const HASH_STEP = 0x01000193;
@@ -38,6 +39,10 @@ export function bytesEqual(
 /** A set of names, each known by its index in the list it was made from. */
 export class MemberNames {
   readonly #encoded: readonly Uint8Array[];
+  /** Of each name: its bytes, and where its bytes as words begin, the last word padded with zeros. */
+  readonly #lengths: Int32Array;
+  readonly #wordStarts: Int32Array;
+  readonly #words: Int32Array;
   readonly #byText: ReadonlyMap<string, number>;
   /** Open addressing: index + 1 of the name whose hash leads there; 0 is free. */
   readonly #slots: Int32Array;
@@ -45,6 +50,15 @@ export class MemberNames {
 
   constructor(names: readonly string[]) {
     this.#encoded = names.map((name) => encoder.encode(name));
+    this.#lengths = Int32Array.from(this.#encoded, (bytes) => bytes.length);
+    this.#wordStarts = new Int32Array(names.length);
+    const words: number[] = [];
+    for (const [index, bytes] of this.#encoded.entries()) {
+      this.#wordStarts[index] = words.length;
+      const view = viewOf(bytes);
+      for (let p = 0; p < bytes.length; p += 4) words.push(partWord(view, p, bytes.length));
+    }
+    this.#words = Int32Array.from(words);
     this.#byText = new Map(names.map((name, index) => [name, index]));
     let capacity = 4;
     while (capacity < names.length * 2) capacity *= 2;
@@ -61,12 +75,15 @@ export class MemberNames {
    * Whether name `index`, then a quote, stands at `at`.
    * @returns the position of that quote, or -1
    */
-  matchAt(index: number, data: Uint8Array, at: number, end: number): number {
-    const name = this.#encoded[index]!;
-    const close = at + name.length;
-    if (close >= end || data[close] !== QUOTE) return -1;
-    for (let i = 0; i < name.length; i++) if (data[at + i] !== name[i]) return -1;
-    return close;
+  matchAt(index: number, data: DataView, at: number, end: number): number {
+    const length = this.#lengths[index]!;
+    const close = at + length;
+    if (close >= end || data.getUint8(close) !== QUOTE) return -1;
+    const words = this.#words;
+    let word = this.#wordStarts[index]!;
+    let p = at;
+    for (; p + 4 <= close; p += 4) if (data.getInt32(p, true) !== words[word++]) return -1;
+    return p === close || partWord(data, p, close) === words[word] ? close : -1;
   }
 
   /**

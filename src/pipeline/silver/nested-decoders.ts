@@ -4,7 +4,8 @@
  */
 import type { DataType, StructType } from '../types.ts';
 import { entryTypeOf } from '../column-builder.ts';
-import { BytesBuilder, ListBuilder, StructBuilder } from './growable-columns.ts';
+import { ListBuilder, StructBuilder } from './growable-columns.ts';
+import { BytesBuilder } from './growable-scalars.ts';
 import { appendToken, type DecodeContext, FieldDecoder, TAKEN, TYPE_MISMATCH } from './decoder.ts';
 import { IntList } from './int-list.ts';
 import {

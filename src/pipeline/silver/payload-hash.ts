@@ -7,12 +7,12 @@
  *    additive schema change still hold.
  * H3 Entries of a map count in any order; elements of an array in theirs.
  *
- * A value is absorbed into two lanes, 8 bytes a step, each lane mixed into the other; a row's hash is
- * the mixed sum of its values' hashes. Source: the structure of MurmurHash3.
+ * A row has two lanes. Columns are absorbed in the order of their names, 8 bytes a step, each lane
+ * mixed into the other. Source: the structure of MurmurHash3.
  */
 import { bitAt } from '../bitmaps.ts';
 import { type ColumnBatch, columnOf, isNullAt, type Vector } from '../columns.ts';
-import { wordsOf } from './growable-columns.ts';
+import { wordsOf } from './growable-scalars.ts';
 import { mix, murmur128, partWord, rotate, viewOf } from './murmur.ts';
 import { typeClass } from './type-class.ts';
 
@@ -23,121 +23,138 @@ const encoder = new TextEncoder();
  * Columns that the batch lacks count as null.
  */
 export function hashRows(batch: ColumnBatch, names: readonly string[]): Uint32Array {
-  const sums = new Int32Array(2 * batch.length);
-  for (const name of names) {
+  const lanes = new Int32Array(2 * batch.length);
+  for (const name of [...names].sort(byCodeUnit)) {
     const column = columnOf(batch, name);
-    if (column !== undefined) new ColumnHash(column, name, sums).add(0, batch.length);
+    if (column !== undefined) absorbColumn(column, name, 0, batch.length, lanes);
   }
   const hashes = new Uint32Array(2 * batch.length);
-  for (let i = 0; i < sums.length; i += 2) {
-    const a = mix(sums[i]!);
-    const b = mix(sums[i + 1]! ^ a);
+  for (let i = 0; i < lanes.length; i += 2) {
+    const a = mix(lanes[i]! + lanes[i + 1]!);
+    const b = mix(lanes[i + 1]! + a);
     hashes[i] = a + b;
     hashes[i + 1] = b;
   }
   return hashes;
 }
 
-/** Adds the hashes of one column's values to two sums per row; a null adds nothing. */
-class ColumnHash {
-  readonly #column: Vector;
-  readonly #seedA: number;
-  readonly #seedB: number;
-  readonly #sums: Int32Array;
+function byCodeUnit(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
 
-  constructor(column: Vector, name: string, sums: Int32Array) {
-    const bytes = encoder.encode(name);
-    const seed = new Uint32Array(4);
-    murmur128(typeClass(column.type), viewOf(bytes), 0, bytes.length, seed, 0);
-    this.#column = column;
-    this.#seedA = seed[0]! | 0;
-    this.#seedB = seed[1]! | 0;
-    this.#sums = sums;
+/** What tells the values of one column from equal values of another. */
+interface Salt {
+  readonly a: number;
+  readonly b: number;
+}
+
+/** Absorbs rows [from, to) of a column into the lanes of rows 0 and on; a null changes nothing. */
+function absorbColumn(
+  column: Vector,
+  name: string,
+  from: number,
+  to: number,
+  lanes: Int32Array,
+): void {
+  const bytes = encoder.encode(name);
+  const seed = new Uint32Array(4);
+  murmur128(typeClass(column.type), viewOf(bytes), 0, bytes.length, seed, 0);
+  const salt: Salt = { a: seed[0]! | 0, b: seed[1]! | 0 };
+  if (column.data !== undefined) absorbBytes(column, salt, from, to, lanes);
+  else if (column.children !== undefined) absorbNested(column, salt, from, to, lanes);
+  else absorbFixed(column, salt, from, to, lanes);
+}
+
+function absorbBytes(
+  column: Vector,
+  salt: Salt,
+  from: number,
+  to: number,
+  lanes: Int32Array,
+): void {
+  const data = viewOf(column.data!);
+  const offsets = column.offsets!;
+  const nullable = column.nullCount > 0;
+  for (let row = from, lane = 0; row < to; row++, lane += 2) {
+    if (nullable && isNullAt(column, row)) continue;
+    const start = offsets[row]!;
+    const end = offsets[row + 1]!;
+    const length = end - start;
+    let a = lanes[lane]! ^ salt.a ^ length;
+    let b = lanes[lane + 1]! ^ salt.b;
+    for (let p = start; p + 8 < end; p += 8) {
+      a = absorbA(a, b, data.getInt32(p, true));
+      b = absorbB(b, a, data.getInt32(p + 4, true));
+    }
+    // The last step takes the last 8 bytes, which may overlap the step before.
+    const last = length >= 8 ? end - 8 : start;
+    a = absorbA(a, b, partWord(data, last, end));
+    lanes[lane] = a;
+    lanes[lane + 1] = absorbB(b, a, length >= 4 ? data.getInt32(end - 4, true) : 0);
   }
+}
 
-  /** Rows [from, to) of the column go to the sums from 0 on. */
-  add(from: number, to: number): void {
-    if (this.#column.data !== undefined) this.#addBytes(this.#column.data, from, to);
-    else if (this.#column.children !== undefined) this.#addNested(from, to);
-    else this.#addFixed(from, to);
+function absorbFixed(
+  column: Vector,
+  salt: Salt,
+  from: number,
+  to: number,
+  lanes: Int32Array,
+): void {
+  const width = column.type.kind === 'decimal' ? 4 : 2;
+  const words = wideWords(column);
+  const nullable = column.nullCount > 0;
+  for (let row = from, lane = 0; row < to; row++, lane += 2) {
+    if (nullable && isNullAt(column, row)) continue;
+    let a = lanes[lane]! ^ salt.a;
+    let b = lanes[lane + 1]! ^ salt.b;
+    for (let i = row * width; i < (row + 1) * width; i += 2) {
+      a = absorbA(a, b, words[i]!);
+      b = absorbB(b, a, words[i + 1]!);
+    }
+    lanes[lane] = a;
+    lanes[lane + 1] = b;
   }
+}
 
-  #addBytes(bytes: Uint8Array, from: number, to: number): void {
-    const column = this.#column;
-    const data = viewOf(bytes);
-    const offsets = column.offsets!;
-    const nullable = column.nullCount > 0;
-    for (let row = from; row < to; row++) {
-      if (nullable && isNullAt(column, row)) continue;
-      const start = offsets[row]!;
-      const end = offsets[row + 1]!;
-      const length = end - start;
-      let a = this.#seedA ^ length;
-      let b = this.#seedB;
-      let p = start;
-      for (; p + 8 < end; p += 8) {
-        a = absorbA(a, b, data.getInt32(p, true));
-        b = absorbB(b, a, data.getInt32(p + 4, true));
+function absorbNested(
+  column: Vector,
+  salt: Salt,
+  from: number,
+  to: number,
+  lanes: Int32Array,
+): void {
+  const { type, offsets } = column;
+  const children = column.children!;
+  const childFrom = offsets === undefined ? from : offsets[from]!;
+  const childTo = offsets === undefined ? to : offsets[to]!;
+  const parts = new Int32Array(2 * (childTo - childFrom));
+  const members = type.kind === 'struct' ? type.fields.map((f, i) => ({ name: f.name, i })) : [];
+  if (type.kind !== 'struct') members.push({ name: '', i: 0 });
+  for (const { name, i } of members.sort((x, y) => byCodeUnit(x.name, y.name))) {
+    absorbColumn(children[i]!, name, childFrom, childTo, parts);
+  }
+  for (let row = from, lane = 0; row < to; row++, lane += 2) {
+    if (isNullAt(column, row)) continue;
+    const start = (offsets === undefined ? row : offsets[row]!) - childFrom;
+    const end = (offsets === undefined ? row + 1 : offsets[row + 1]!) - childFrom;
+    let a = lanes[lane]! ^ salt.a ^ (end - start);
+    let b = lanes[lane + 1]! ^ salt.b;
+    let sumA = 0;
+    let sumB = 0;
+    for (let i = 2 * start; i < 2 * end; i += 2) {
+      if (type.kind === 'map') {
+        const mixed = mix(parts[i]! + parts[i + 1]!);
+        sumA = (sumA + mixed) | 0;
+        sumB = (sumB + mix(parts[i + 1]! + mixed)) | 0;
+      } else {
+        a = absorbA(a, b, parts[i]!);
+        b = absorbB(b, a, parts[i + 1]!);
       }
-      // The last step takes the last 8 bytes, which may overlap the step before.
-      const last = length >= 8 ? end - 8 : start;
-      a = absorbA(a, b, partWord(data, last, end));
-      b = absorbB(b, a, length >= 4 ? data.getInt32(end - 4, true) : 0);
-      this.#sum(row - from, a, b);
     }
-  }
-
-  #addFixed(from: number, to: number): void {
-    const column = this.#column;
-    const width = column.type.kind === 'decimal' ? 4 : 2;
-    const words = wideWords(column);
-    const nullable = column.nullCount > 0;
-    for (let row = from; row < to; row++) {
-      if (nullable && isNullAt(column, row)) continue;
-      let a = this.#seedA;
-      let b = this.#seedB;
-      for (let i = row * width; i < (row + 1) * width; i += 2) {
-        a = absorbA(a, b, words[i]!);
-        b = absorbB(b, a, words[i + 1]!);
-      }
-      this.#sum(row - from, a, b);
-    }
-  }
-
-  #addNested(from: number, to: number): void {
-    const { type, offsets } = this.#column;
-    const children = this.#column.children!;
-    const childFrom = offsets === undefined ? from : offsets[from]!;
-    const childTo = offsets === undefined ? to : offsets[to]!;
-    const parts = new Int32Array(2 * (childTo - childFrom));
-    const names = type.kind === 'struct' ? type.fields.map((f) => f.name) : [''];
-    for (const [i, name] of names.entries()) {
-      new ColumnHash(children[i]!, name, parts).add(childFrom, childTo);
-    }
-    for (let row = from; row < to; row++) {
-      if (isNullAt(this.#column, row)) continue;
-      const start = (offsets === undefined ? row : offsets[row]!) - childFrom;
-      const end = (offsets === undefined ? row + 1 : offsets[row + 1]!) - childFrom;
-      let a = this.#seedA ^ (end - start);
-      let b = this.#seedB;
-      for (let i = 2 * start; i < 2 * end; i += 2) {
-        if (type.kind === 'map') {
-          a = (a + mix(parts[i]! ^ this.#seedA)) | 0;
-          b = (b + mix(parts[i + 1]! ^ this.#seedB)) | 0;
-        } else {
-          a = absorbA(a, b, parts[i]!);
-          b = absorbB(b, a, parts[i + 1]!);
-        }
-      }
-      this.#sum(row - from, a, b);
-    }
-  }
-
-  #sum(row: number, a: number, b: number): void {
-    const sums = this.#sums;
-    const mixedA = mix(a + b);
-    sums[2 * row] = sums[2 * row]! + mixedA;
-    sums[2 * row + 1] = sums[2 * row + 1]! + mix(b + mixedA);
+    a = absorbA(a, b, sumA);
+    lanes[lane] = a;
+    lanes[lane + 1] = absorbB(b, a, sumB);
   }
 }
 

@@ -9,7 +9,8 @@
  *    top-level members as they came. Of equal names the last counts.
  * R3 A refused field takes back what was noted inside it: its raw text has it all.
  */
-import type { BytesBuilder, ListBuilder } from './growable-columns.ts';
+import type { ListBuilder } from './growable-columns.ts';
+import type { BytesBuilder } from './growable-scalars.ts';
 import { type NestedFindings, OUT_OF_RANGE } from './decoder.ts';
 import { UNKNOWN_STRIDE } from './event-tokenizer.ts';
 import { IntList } from './int-list.ts';

@@ -1,17 +1,26 @@
 /** Decoders of the types without children (F1). Pure. */
 import type { DataType } from '../types.ts';
 import type { UNITS_PER_SECOND } from './civil-time.ts';
-import { BooleanBuilder, BytesBuilder, FixedBuilder } from './growable-columns.ts';
-import { type DecodeContext, FieldDecoder, OUT_OF_RANGE, TAKEN, TYPE_MISMATCH } from './decoder.ts';
+import { BooleanBuilder, BytesBuilder, FixedBuilder } from './growable-scalars.ts';
+import {
+  type DecodeContext,
+  FieldDecoder,
+  NO_VALUE,
+  OUT_OF_RANGE,
+  TAKEN,
+  TYPE_MISMATCH,
+} from './decoder.ts';
 import { asciiText, exactDecimal, isDigit } from './exact-decimal.ts';
 import {
   TOKEN_ESCAPED,
   TOKEN_FALSE,
   TOKEN_FRACTION,
   TOKEN_INTEGER,
+  TOKEN_NULL,
   TOKEN_NUMBER,
   TOKEN_STRING,
   TOKEN_TRUE,
+  type TokenTable,
 } from './json-scanner.ts';
 import { base64Into, ByteScratch, unescapeInto } from './string-text.ts';
 
@@ -39,13 +48,31 @@ export class StringDecoder extends FieldDecoder {
   override append(kind: number, start: number, end: number): number {
     const { scanner, scratch } = this.context;
     if (kind === TOKEN_STRING) {
-      this.builder.append(scanner.data, start, end);
+      this.builder.appendText(scanner.view, start, end);
       return TAKEN;
     }
     if (kind !== TOKEN_ESCAPED) return TYPE_MISMATCH;
     unescapeInto(scratch, scanner.data, start, end);
     this.builder.append(scratch.bytes, 0, scratch.length);
     return TAKEN;
+  }
+
+  /** The same loop for what most fields of most events are: strings without escapes. */
+  override appendRun(tokens: TokenTable, index: number, stride: number, count: number): number {
+    const { kinds, starts, ends } = tokens;
+    const { builder } = this;
+    const { view } = this.context.scanner;
+    let at = index;
+    for (let done = 0; done < count; done++, at += stride) {
+      const kind = kinds[at]!;
+      if (kind === TOKEN_STRING) builder.appendText(view, starts[at]!, ends[at]!);
+      else if (kind === TOKEN_ESCAPED) this.append(kind, starts[at]!, ends[at]!);
+      else {
+        this.verdict = kind <= TOKEN_NULL ? NO_VALUE : TYPE_MISMATCH;
+        return done;
+      }
+    }
+    return count;
   }
 }
 

@@ -2,7 +2,8 @@
 import type { ColumnBatch, Vector } from '../columns.ts';
 import type { StructType } from '../types.ts';
 import { bytesOfWords, FINGERPRINT_WORDS } from './fingerprints.ts';
-import { builderFor, type ColumnBuilder } from './growable-columns.ts';
+import type { ColumnBuilder } from './growable-column.ts';
+import { builderFor } from './growable-columns.ts';
 import { IntList } from './int-list.ts';
 
 /** The rows of one date; `batch` is of `silverFileSchema()`. */
@@ -19,7 +20,7 @@ export class SilverCollector {
   readonly #schema: StructType;
   readonly #sets = new Map<number, SilverSet>();
   #lastSet: SilverSet | undefined;
-  readonly #rowsExpected: number;
+  #rowsExpected: number;
   #touched: SilverSet[] = [];
 
   /** @param rowsExpected an estimate of all rows to come, for the size of buffers only */
@@ -48,14 +49,16 @@ export class SilverCollector {
    * Copies the chosen rows.
    * @param columns of the file schema; each by slot, or by row of the bronze input
    * @param fingerprints by slot
+   * @param rowsTaken of the rows to come, whether chosen or not
    */
-  append(columns: readonly StagedColumn[], fingerprints: Uint32Array): void {
+  append(columns: readonly StagedColumn[], fingerprints: Uint32Array, rowsTaken: number): void {
     const rows = this.#touched.reduce((sum, set) => sum + set.slots.length, 0);
     for (const set of this.#touched) {
       if (set.length === 0) set.reserve(Math.ceil((set.slots.length / rows) * this.#rowsExpected));
       set.append(columns, fingerprints);
     }
     this.#touched = [];
+    this.#rowsExpected -= rowsTaken;
   }
 
   /** Everything collected, by date. */
@@ -102,7 +105,7 @@ class SilverSet {
     }
     for (let i = 0; i < count; i++) {
       const at = slots.values[i]! * FINGERPRINT_WORDS;
-      for (let k = 0; k < FINGERPRINT_WORDS; k++) this.#fingerprints.push(fingerprints[at + k]!);
+      this.#fingerprints.pushFrom(fingerprints, at, FINGERPRINT_WORDS);
     }
     this.length += count;
     slots.truncate(0);

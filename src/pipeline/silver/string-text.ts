@@ -101,12 +101,9 @@ function writeUtf8(out: Uint8Array, at: number, code: number): number {
   return to;
 }
 
+const BASE64_LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
 const BASE64 = new Int8Array(256).fill(-1);
-for (const [value, letter] of [
-  ...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/',
-].entries()) {
-  BASE64[letter.charCodeAt(0)] = value;
-}
+for (let i = 0; i < BASE64_LETTERS.length; i++) BASE64[BASE64_LETTERS.charCodeAt(i)] = i;
 
 /**
  * Decodes base64 (RFC 4648 section 4) with padding and without spare bits, so that each binary value

@@ -135,7 +135,7 @@ test('every rescued text is JSON, and every dead letter keeps its bytes and says
     fc.asyncProperty(world, async (given) => {
       const [result] = await deriveAll(given, [given.records.map((record) => [record])], 4);
       for (const row of silverRowsOf(result!)) {
-        if (row['_rescued'] !== null) JSON.parse(String(row['_rescued']));
+        if (row['_rescued'] !== null) JSON.parse(row['_rescued'] as string);
       }
       for (const row of deadRowsOf(result!)) {
         const { value } = given.records.find(
@@ -148,7 +148,7 @@ test('every rescued text is JSON, and every dead letter keeps its bytes and says
         } else {
           assert.equal(kept, null);
         }
-        assert.match(String(row['_error']), /^[A-Zi].+\.$/);
+        assert.match(row['_error'] as string, /^[A-Zi].+\.$/);
       }
     }),
     RUNS,

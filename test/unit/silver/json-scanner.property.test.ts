@@ -17,7 +17,7 @@ const RUNS = { numRuns: Number(process.env['SILVER_RUNS'] ?? 2000) };
 function statusOf(text: string): number {
   const bytes = Buffer.from(`"{[1${text}}]"`);
   const scanner = new JsonScanner();
-  scanner.data = bytes;
+  scanner.setData(bytes);
   scanner.end = bytes.length - 3;
   const tokenizer = new EventTokenizer(scanner, new TokenTable(2), ['a', 'b']);
   return tokenizer.read(0, 4);
@@ -54,39 +54,12 @@ test('J1: valid JSON, and valid JSON with one character changed', () => {
 
 test('J1: soups of JSON fragments', () => {
   const piece = fc.constantFrom(
-    ...[
-      '{',
-      '}',
-      '[',
-      ']',
-      ',',
-      ':',
-      '"',
-      '"a"',
-      '"\\',
-      '\\u00',
-      '41',
-      '-',
-      '0',
-      '1',
-      '.',
-      'e',
-      'E',
-    ],
-    ...[
-      '+',
-      'true',
-      'false',
-      'null',
-      'nul',
-      ' ',
-      '\n',
-      '\t',
-      '\f',
-      '{"a":',
-      '"b":',
-      '\ud83d\ude00',
-    ],
+    ...'{ } [ ] , : " "a" "\\ \\u00 41 - 0 1 . e E + true false null nul {"a": "b":'.split(' '),
+    ' ',
+    '\n',
+    '\t',
+    '\f',
+    '\ud83d\ude00',
   );
   fc.assert(
     fc.property(
