@@ -86,7 +86,10 @@ export class BullmqConsumer implements Consumer {
     const { worker, connection } = this.#current;
     const closed = worker.close().catch(() => undefined);
     await Promise.all(this.#running);
-    await Promise.race([closed, this.#options.ambient.clock.sleep(CLOSE_GRACE_MS)]);
+    const inTime = new AbortController();
+    const grace = this.#options.ambient.clock.sleep(CLOSE_GRACE_MS, inTime.signal);
+    await Promise.race([closed, grace]);
+    inTime.abort();
     connection.cut();
     this.#options.onClosed();
   }

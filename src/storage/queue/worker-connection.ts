@@ -58,6 +58,9 @@ export class WorkerConnection extends Redis {
 
   /** Ends this connection and its copies; commands that wait for an answer fail. */
   cut(): void {
-    for (const connection of [this, ...this.#copies]) connection.disconnect();
+    for (const connection of [this, ...this.#copies]) {
+      // Ending twice would leave a timer of ioredis that holds up the end of the process.
+      if (connection.status !== 'end') connection.disconnect();
+    }
   }
 }
