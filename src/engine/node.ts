@@ -18,7 +18,12 @@ import { goldWriter } from '../actors/gold-writer/actor.ts';
 import { partitionWorker } from '../actors/partition-worker/actor.ts';
 import type { PartitionState } from '../actors/partition-worker/behavior.ts';
 import type { PartitionMessage } from '../actors/partition-worker/messages.ts';
-import { type ActorOptions, type ActorRef, spawn, type StopReason } from '../actors/runtime/actor.ts';
+import {
+  type ActorOptions,
+  type ActorRef,
+  spawn,
+  type StopReason,
+} from '../actors/runtime/actor.ts';
 import type { ComputeThread } from '../actors/runtime/compute-thread.ts';
 import { silverWriter } from '../actors/silver-writer/actor.ts';
 import type { Ambient, Timer } from '../ambient.ts';
@@ -129,6 +134,8 @@ export class PipelineNode {
         : this.#startWriter(parsed.kind);
     this.#units.set(unit, running);
     this.#logger.info('unit started', { unit });
+    // A partition's worker speaks for itself; a writer's last words may be an earlier failure.
+    if (parsed.kind !== 'partition') void this.#hint(`writer:${unit}`, { state: 'running' });
     void running.actor.stopped.then((reason) => this.#stopped(unit, running, reason));
   }
 
@@ -331,11 +338,12 @@ export class PipelineNode {
     running.failure ??= reason.error;
     const parsed = parseUnit(unit)!;
     const key = parsed.kind === 'partition' ? `partition:${parsed.index}` : `writer:${unit}`;
+    await this.#hint(key, { state: 'failed', reason: reason.error.message });
+  }
+
+  async #hint(key: string, fields: Readonly<Record<string, string>>): Promise<void> {
     try {
-      await this.#options.ports.state.setHash(key, {
-        state: 'failed',
-        reason: reason.error.message,
-      });
+      await this.#options.ports.state.setHash(key, { worker: this.nodeId, ...fields });
     } catch (thrown) {
       this.#logger.warn('a hint could not be saved', errorFields(thrown));
     }
@@ -354,4 +362,3 @@ export class PipelineNode {
     return { cancel: () => timer.cancel() };
   }
 }
-

@@ -12,6 +12,7 @@ import type { TopicInfo } from '../storage/source/event-source.ts';
 import { NodeAgent } from '../supervisor/node-agent.ts';
 import { Supervisor, type SupervisorEvent } from '../supervisor/supervisor.ts';
 import type { MemberRole } from '../supervisor/units.ts';
+import { CommitDurations } from './commit-durations.ts';
 import { PipelineNode, type Ports } from './node.ts';
 import { openTables, type PipelineTables } from './tables.ts';
 
@@ -46,6 +47,7 @@ export class PipelineProcess {
   readonly #options: ProcessOptions;
   readonly #agents: NodeAgent[] = [];
   readonly #supervisors: Supervisor[] = [];
+  readonly #commitDurations: CommitDurations;
   readonly #caches: { readonly bronze: BatchCache; readonly silver: BatchCache };
 
   /**
@@ -72,8 +74,11 @@ export class PipelineProcess {
       await probeConditionalCreate(store, ambient.ids);
       const topic = await source.describe();
       const codec = await adapters.openCodec();
-      const tables = await openTables({ store, codec, ambient, logger }, config);
-      return new PipelineProcess(options, { source, store, state, queue }, tables, topic);
+      const commitDurations = new CommitDurations();
+      const onCommitted = commitDurations.add;
+      const tables = await openTables({ store, codec, ambient, logger, onCommitted }, config);
+      const ports = { source, store, state, queue };
+      return new PipelineProcess(options, ports, tables, topic, commitDurations);
     } catch (thrown) {
       await Promise.allSettled(opened.map((port) => port.close()));
       throw thrown;
@@ -85,7 +90,9 @@ export class PipelineProcess {
     ports: Ports,
     tables: PipelineTables,
     topic: TopicInfo,
+    commitDurations: CommitDurations,
   ) {
+    this.#commitDurations = commitDurations;
     this.config = options.config;
     this.#options = options;
     this.ports = ports;
@@ -112,18 +119,27 @@ export class PipelineProcess {
       logger,
       isUpstreamDone: () => this.isUpstreamDone,
     });
+    // Commits are timed per process: its first node speaks for all of them.
+    const commitDurations = this.nodes.length === 0 ? this.#commitDurations : undefined;
+    const counts = (): Readonly<Record<string, number>> => ({
+      ...node.counts.toRecord(),
+      inFlightBytes: node.inFlightBytes,
+      ...commitDurations?.toRecord(),
+    });
     this.nodes.push(node);
     this.#agents.push(
-      new NodeAgent({ node, state: this.ports.state, roles, process, ambient, logger }),
+      new NodeAgent({ node, state: this.ports.state, roles, process, counts, ambient, logger }),
     );
     return node;
   }
 
+  /** Whether a supervisor runs in this process. */
+  get hasSupervisor(): boolean {
+    return this.#supervisors.length > 0;
+  }
+
   /** Starts a supervisor; it leads as soon as no other does. */
-  startSupervisor(
-    supervisorId: string,
-    onEvent?: (event: SupervisorEvent) => void,
-  ): Supervisor {
+  startSupervisor(supervisorId: string, onEvent?: (event: SupervisorEvent) => void): Supervisor {
     const { ambient, logger, process } = this.#options;
     const supervisor = new Supervisor({
       supervisorId,

@@ -59,6 +59,21 @@ export async function setDraining(state: StateStore, memberId: string, draining:
   await state.setHash(CONTROL, { [`drain:${memberId}`]: String(draining) });
 }
 
+/** Asks the leader to rebalance, from a supervisor that stands by. */
+export async function requestRebalance(state: StateStore, strategy: 'sticky' | 'even'): Promise<void> {
+  await state.setHash(CONTROL, { rebalance: strategy });
+}
+
+/** The rebalance that was asked for, if any; it is asked for no more. */
+export async function takeRebalanceRequest(
+  state: StateStore,
+): Promise<'sticky' | 'even' | undefined> {
+  const { rebalance } = await state.getHash(CONTROL);
+  if (rebalance !== 'sticky' && rebalance !== 'even') return undefined;
+  await state.setHash(CONTROL, { rebalance: '' });
+  return rebalance;
+}
+
 /** Rethrows anything but an outage of the state store, which callers wait out. */
 export function toleratesOutage(thrown: unknown): PipelineError {
   const error = asPipelineError(thrown);

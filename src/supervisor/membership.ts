@@ -20,6 +20,8 @@ export interface Member {
   readonly draining: boolean;
   readonly memoryBytes: number;
   readonly restarts: number;
+  /** What it counted since it started, by name; only ever grows, but for `inFlightBytes`. */
+  readonly counts: Readonly<Record<string, number>>;
 }
 
 const PREFIX = 'member:';
@@ -39,6 +41,7 @@ export async function announceMember(state: StateStore, member: Member): Promise
     draining: String(member.draining),
     memoryBytes: String(member.memoryBytes),
     restarts: String(member.restarts),
+    counts: JSON.stringify(member.counts),
   });
 }
 
@@ -81,5 +84,20 @@ function memberOf(memberId: string, fields: Readonly<Record<string, string>>): M
     draining: fields['draining'] === 'true',
     memoryBytes: number('memoryBytes'),
     restarts: number('restarts'),
+    counts: countsOf(fields['counts']),
   };
+}
+
+/** Numbers of a JSON object; empty for anything else, since what is read back is a hint. */
+function countsOf(text: string | undefined): Record<string, number> {
+  try {
+    const parsed: unknown = JSON.parse(text ?? '{}');
+    if (typeof parsed !== 'object' || parsed === null) return {};
+    const numbers = Object.entries(parsed).filter(
+      (entry): entry is [string, number] => typeof entry[1] === 'number' && entry[1] >= 0,
+    );
+    return Object.fromEntries(numbers);
+  } catch {
+    return {};
+  }
 }

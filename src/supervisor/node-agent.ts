@@ -22,6 +22,8 @@ export interface NodeAgentOptions {
   readonly state: StateStore;
   readonly roles: readonly MemberRole[];
   readonly process: { readonly host: string; readonly pid: number; memoryBytes(): number };
+  /** What the member counted so far (Member.counts). */
+  readonly counts: () => Readonly<Record<string, number>>;
   readonly ambient: Ambient;
   readonly logger: Logger;
 }
@@ -111,7 +113,7 @@ export class NodeAgent {
   }
 
   async #announce(): Promise<void> {
-    const { node, state, roles, process, ambient } = this.#options;
+    const { node, state, roles, process, counts, ambient } = this.#options;
     await announceMember(state, {
       memberId: node.nodeId,
       roles,
@@ -122,6 +124,7 @@ export class NodeAgent {
       draining: this.#draining,
       memoryBytes: process.memoryBytes(),
       restarts: node.restarts,
+      counts: counts(),
     });
   }
 

@@ -12,7 +12,13 @@ import type { Ambient } from '../ambient.ts';
 import { errorFields, type Logger } from '../logger.ts';
 import type { EventSource, TopicInfo } from '../storage/source/event-source.ts';
 import type { Lease, StateStore } from '../storage/state/state-store.ts';
-import { readControl, readPinned, readPlacement, writePlacement } from './control.ts';
+import {
+  readControl,
+  readPinned,
+  readPlacement,
+  takeRebalanceRequest,
+  writePlacement,
+} from './control.ts';
 import {
   forgetMember,
   MEMBER_TTL_MS,
@@ -165,7 +171,8 @@ export class Supervisor {
       }
     }
     if (alive.length === 0) return;
-    const { before, after } = await this.#planWith(alive, 'sticky');
+    const strategy = (await takeRebalanceRequest(state)) ?? 'sticky';
+    const { before, after } = await this.#planWith(alive, strategy);
     await this.#carryOut(before, after);
   }
 

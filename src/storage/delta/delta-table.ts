@@ -40,6 +40,8 @@ export interface DeltaEnvironment {
   readonly logger: Logger;
   /** Commits between checkpoints; default 100. */
   readonly checkpointInterval?: number;
+  /** Told of each commit that went in, with the time it took, its turn included. */
+  readonly onCommitted?: (root: string, seconds: number) => void;
 }
 
 const CHECKPOINT_INTERVAL = 100;
@@ -211,8 +213,14 @@ export class DeltaTable {
   async commit(request: CommitRequest): Promise<CommitOutcome> {
     const base = request.basedOn ?? this.#head;
     requireValidRequest(request, base);
-    const outcome = this.#lastCommit.then(() => this.#commitInTurn(request, base));
-    this.#lastCommit = outcome.catch(() => {});
+    const { clock } = this.#env.ambient;
+    const startedMs = clock.monotonicMs();
+    const pending = this.#lastCommit.then(() => this.#commitInTurn(request, base));
+    this.#lastCommit = pending.catch(() => {});
+    const outcome = await pending;
+    if (outcome.kind === 'committed') {
+      this.#env.onCommitted?.(this.root, (clock.monotonicMs() - startedMs) / 1000);
+    }
     return outcome;
   }
 
