@@ -14,6 +14,7 @@ import { JsonFields, type Json } from './json-fields.ts';
 import { decodeFilePath, encodeFilePath } from './log-path.ts';
 import type { LiveFile } from './transaction.ts';
 
+/** What a program must be able to do to read or write the table. */
 export interface ProtocolAction {
   readonly minReaderVersion: number;
   readonly minWriterVersion: number;
@@ -23,6 +24,7 @@ export interface ProtocolAction {
   readonly writerFeatures?: readonly string[] | undefined;
 }
 
+/** The table itself: identity, schema, partitioning, properties. A later one replaces all of it. */
 export interface MetadataAction {
   /** GUID of the table, stable over its life. */
   readonly id: string;
@@ -39,6 +41,7 @@ export interface MetadataAction {
   readonly createdTimeMs?: number | undefined;
 }
 
+/** Progress of one application, committed with its data (P2). */
 export interface TxnAction {
   readonly appId: string;
   readonly version: bigint;

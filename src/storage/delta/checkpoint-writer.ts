@@ -14,6 +14,7 @@ import type { CheckpointCodec, LogReader } from './log-reader.ts';
 import { sameBytes, sameColumns } from './same-columns.ts';
 import type { TableSnapshot } from './snapshot.ts';
 
+/** What writing a checkpoint needs. */
 export interface CheckpointWriterOptions {
   readonly store: ObjectStore;
   readonly codec: CheckpointCodec;

@@ -36,6 +36,7 @@ const CERTAIN_FAILURES_MAX = 5;
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_MAX_MS = 10_000;
 
+/** What a committer needs; `root` is the key prefix of the table. */
 export interface CommitterOptions {
   readonly store: ObjectStore;
   readonly ambient: Ambient;
@@ -44,6 +45,7 @@ export interface CommitterOptions {
   readonly root: string;
 }
 
+/** Creates versions of one table, one at a time. */
 export class Committer {
   readonly #options: CommitterOptions;
 

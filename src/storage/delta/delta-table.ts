@@ -58,6 +58,7 @@ interface Moment {
   readonly monotonicMs: number;
 }
 
+/** A table that is there; made by `create` or `open`, cheap to keep and to share. */
 export class DeltaTable {
   /** Key prefix in the store, without a final slash. */
   readonly root: string;

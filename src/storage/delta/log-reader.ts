@@ -59,6 +59,7 @@ const CONCURRENCY = 32;
 /** How far before a wanted version the first listing for a checkpoint begins; it widens from there. */
 const LOOK_BACK_VERSIONS = 256;
 
+/** Reads the log of one table; keeps nothing between calls. */
 export class LogReader {
   readonly #store: ObjectStore;
   readonly #codec: CheckpointCodec;

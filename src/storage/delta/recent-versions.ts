@@ -14,6 +14,7 @@ interface RecentVersion {
   readonly commit: CommitSummary;
 }
 
+/** The tail; versions enter it in order. */
 export class RecentVersions {
   #versions: RecentVersion[] = [];
   #files = 0;

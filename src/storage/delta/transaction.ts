@@ -35,6 +35,7 @@ export interface MetadataUpdate {
   readonly configuration?: Readonly<Record<string, string>>;
 }
 
+/** One commit: all of it becomes visible in one version, or nothing does. */
 export interface CommitRequest {
   /** Delta's operation name, such as `STREAMING UPDATE`, `OPTIMIZE`. */
   readonly operation: string;

@@ -21,6 +21,7 @@ interface Anchor<K, V> {
   place: Place<K, V>;
 }
 
+/** One view (V1). A value may not be undefined. */
 export class VersionedMap<K, V> {
   readonly size: number;
   readonly #anchor: Anchor<K, V>;
