@@ -22,10 +22,9 @@ export function dateOf(low: number, high: number): number {
     const days = micros / BigInt(MICROS_PER_DAY);
     return Number(days) - (micros < 0n && days * BigInt(MICROS_PER_DAY) !== micros ? 1 : 0);
   }
-  const micros = high * TWO_TO_32 + (low >>> 0);
-  const days = Math.floor(micros / MICROS_PER_DAY);
-  // The quotient may have been rounded up to a whole number; the product is exact.
-  return days * MICROS_PER_DAY > micros ? days - 1 : days;
+  // Exact microseconds are fewer than 2^17 days, where the steps between doubles are too fine for the
+  // quotient of a day's last microsecond to be rounded up to the next day.
+  return Math.floor((high * TWO_TO_32 + (low >>> 0)) / MICROS_PER_DAY);
 }
 
 /** Microseconds from one instant to a later one; exact up to 285 years, else the nearest double. */

@@ -100,7 +100,7 @@ const deadEssence = (row: RowValue): RowValue => ({
   _quality_flags: row['_quality_flags']!,
 });
 
-const RUNS = { numRuns: Number(process.env['SILVER_RUNS'] ?? 150) };
+const RUNS = { numRuns: Number(process.env['SILVER_RUNS'] ?? 100) };
 
 test('V1 V2: any cut of any events gives what the slow reference gives', async () => {
   await fc.assert(

@@ -165,7 +165,8 @@ const numberText = fc.oneof(
     .map(([whole, part]) => `${whole}.${part}`),
 );
 
-const instantText = fc.oneof(
+/** RFC 3339 texts, right and wrong. */
+export const instantText = fc.oneof(
   fc
     .date({ min: new Date('0001-01-01'), max: new Date('9999-12-31'), noInvalidDate: true })
     .map((date) => date.toISOString()),
