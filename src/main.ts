@@ -9,7 +9,9 @@ import { systemAmbient } from './ambient.ts';
 import { commands } from './cli/commands.ts';
 import type { Adapters } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
+import { roleCommands } from './cli/roles.ts';
 import { runCommand } from './cli/run.ts';
+import { shutdownSignal } from './cli/shutdown-signal.ts';
 import { createLogger } from './logger.ts';
 import { TIDEMARK_VERSION } from './version.ts';
 
@@ -62,17 +64,8 @@ const adapters: Adapters = {
   },
 };
 
-const stopping = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
-    // A second signal ends at once: whoever sends it does not want to wait for the drain.
-    if (stopping.signal.aborted) process.exit(130);
-    stopping.abort();
-  });
-}
-
 const [first, ...rest] = commands;
-process.exitCode = await runCli(process.argv.slice(2), [first!, runCommand, ...rest], {
+process.exitCode = await runCli(process.argv.slice(2), [first!, runCommand, ...roleCommands, ...rest], {
   adapters,
   ambient,
   environment: process.env,
@@ -80,6 +73,6 @@ process.exitCode = await runCli(process.argv.slice(2), [first!, runCommand, ...r
   stdin: process.stdin,
   stdout: process.stdout,
   stderr: process.stderr,
-  signal: stopping.signal,
+  signal: shutdownSignal(process, ambient.clock, (code) => process.exit(code)),
   version: TIDEMARK_VERSION,
 });

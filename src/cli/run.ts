@@ -1,10 +1,15 @@
 /**
  * `tidemark run`: all roles of a pipeline together, from the source to gold.
  */
-import { type PipelineError } from '../errors.ts';
+import { fileURLToPath } from 'node:url';
+import { asPipelineError, type PipelineError } from '../errors.ts';
 import { hostProcess } from '../engine/host-process.ts';
+import { NodeCounts } from '../engine/node-counts.ts';
 import { PipelineProcess } from '../engine/pipeline-process.ts';
 import { isCaughtUp, isSilverDone, readProgress } from '../engine/pipeline-progress.ts';
+import type { NodeView } from '../engine/worker-messages.ts';
+import { WorkerProcesses } from '../engine/worker-processes.ts';
+import type { HttpServer } from '../supervisor/http/http-server.ts';
 import { parseUnit, type Unit } from '../supervisor/units.ts';
 import { untilAvailable } from './availability.ts';
 import {
@@ -19,9 +24,17 @@ import {
 } from './command.ts';
 import type { CommandContext } from './context.ts';
 import { ingestFiles } from './ingest.ts';
+import { serveHttp } from './serve-http.ts';
 
 /** How often progress is looked at, milliseconds. */
 const POLL_MS = 250;
+/** How long a worker process may drain before it is killed, milliseconds. */
+const DRAIN_GRACE_MS = 30_000;
+
+type Totals = Pick<
+  NodeCounts,
+  'bronzeRows' | 'silverRows' | 'duplicates' | 'conflicts' | 'deadLetters' | 'late'
+>;
 
 interface RunOptions {
   readonly workers: number;
@@ -62,17 +75,17 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
       (remark) => terminal.note(`warning: ${remark}`),
     ),
   );
-  const run = ambient.ids.id().slice(0, 6);
-  pipeline.startSupervisor(`supervisor-${run}`);
-  for (let index = 0; index < options.workers; index += 1) {
-    pipeline.startNode(`worker-${run}-${index}`, ['worker', 'writer']);
-  }
-  const follower = new Follower(context, pipeline, options.untilCaughtUp);
+  const runId = ambient.ids.id().slice(0, 6);
+  const http = await serveUnlessTaken(context, pipeline, `supervisor-${runId}`);
+  const workers = startWorkers(context, pipeline, runId, options);
+  const follower = new Follower(context, pipeline, workers, options.untilCaughtUp);
   try {
     const ingest = ingestFiles(context, config, options.input, options.arrivalField);
     await follower.follow(ingest);
   } finally {
     terminal.clearProgress();
+    await http?.close();
+    await workers.stop();
     await pipeline.close();
   }
   const seconds = (ambient.clock.monotonicMs() - startedMs) / 1000;
@@ -91,15 +104,86 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
   return failures.length > 0 ? EXIT.violation : EXIT.ok;
 }
 
+/** The page is a help to whoever watches a run: a port that is taken must not stop the work. */
+async function serveUnlessTaken(
+  context: CommandContext,
+  pipeline: PipelineProcess,
+  supervisorId: string,
+): Promise<HttpServer | undefined> {
+  try {
+    const http = await serveHttp(context, pipeline, supervisorId);
+    context.terminal.note(`watch it at ${http.address}`);
+    return http;
+  } catch (thrown) {
+    const error = asPipelineError(thrown);
+    if (error.kind !== 'invalid') throw error;
+    context.terminal.note(`no web page: ${error.message}`);
+    if (pipeline.hasSupervisor) return undefined;
+    throw error;
+  }
+}
+
+/** Where the units of a run are. */
+interface Workers {
+  readonly views: readonly NodeView[];
+  announceUpstreamDone(): void;
+  stop(): Promise<void>;
+}
+
+/** On the embedded state nodes of this process, on Redis a process each. */
+function startWorkers(
+  context: CommandContext,
+  pipeline: PipelineProcess,
+  runId: string,
+  options: RunOptions,
+): Workers {
+  const ids = Array.from({ length: options.workers }, (_, index) => `worker-${runId}-${index}`);
+  if (pipeline.config.state.kind === 'embedded') {
+    const nodes = ids.map((id) => pipeline.startNode(id, ['worker', 'writer']));
+    return {
+      views: nodes,
+      announceUpstreamDone: () => {
+        pipeline.isUpstreamDone = true;
+      },
+      // The process drains its nodes when it closes.
+      stop: () => Promise.resolve(),
+    };
+  }
+  const config = context.configFile === undefined ? [] : ['-c', context.configFile];
+  return new WorkerProcesses({
+    command: [
+      process.execPath,
+      ...process.execArgv,
+      fileURLToPath(new URL('../main.ts', import.meta.url)),
+      'worker',
+      ...config,
+      '--with-writers',
+      '--id',
+    ],
+    environment: context.environment,
+    workerIds: ids,
+    graceMs: DRAIN_GRACE_MS,
+    ambient: context.ambient,
+    logger: context.logger,
+  });
+}
+
 /** Watches a run, shows its progress, and knows when it is over. */
 class Follower {
   readonly #context: CommandContext;
   readonly #pipeline: PipelineProcess;
+  readonly #workers: Workers;
   readonly #untilCaughtUp: boolean;
 
-  constructor(context: CommandContext, pipeline: PipelineProcess, untilCaughtUp: boolean) {
+  constructor(
+    context: CommandContext,
+    pipeline: PipelineProcess,
+    workers: Workers,
+    untilCaughtUp: boolean,
+  ) {
     this.#context = context;
     this.#pipeline = pipeline;
+    this.#workers = workers;
     this.#untilCaughtUp = untilCaughtUp;
   }
 
@@ -125,21 +209,15 @@ class Follower {
     await Promise.race([done, ambient.clock.sleep(1_000)]);
   }
 
-  totals() {
-    const sum = (pick: (counts: PipelineProcess['nodes'][number]['counts']) => number): number =>
-      this.#pipeline.nodes.reduce((total, { counts }) => total + pick(counts), 0);
-    return {
-      bronzeRows: sum((c) => c.bronzeRows),
-      silverRows: sum((c) => c.silverRows),
-      duplicates: sum((c) => c.duplicates),
-      conflicts: sum((c) => c.conflicts),
-      deadLetters: sum((c) => c.deadLetters),
-      late: sum((c) => c.late),
-    };
+  totals(): Totals {
+    const { bronzeRows, silverRows, duplicates, conflicts, deadLetters, late } = NodeCounts.sum(
+      this.#workers.views.map(({ counts }) => counts),
+    );
+    return { bronzeRows, silverRows, duplicates, conflicts, deadLetters, late };
   }
 
   failures(): Map<Unit, PipelineError> {
-    return new Map(this.#pipeline.nodes.flatMap(({ failures }) => [...failures]));
+    return new Map(this.#workers.views.flatMap(({ failures }) => [...failures]));
   }
 
   /** A writer that stopped can never catch up; partitions that stopped do not count. */
@@ -153,7 +231,7 @@ class Follower {
     }
     const { config, tables, ports, topic } = this.#pipeline;
     const progress = await readProgress(config, tables, ports.source, topic);
-    this.#pipeline.isUpstreamDone = isSilverDone(progress, stopped);
+    if (isSilverDone(progress, stopped)) this.#workers.announceUpstreamDone();
     return isCaughtUp(progress, stopped);
   }
 

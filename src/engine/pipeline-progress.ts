@@ -6,7 +6,10 @@ import type { PipelineTables } from './tables.ts';
 
 export interface PipelineProgress {
   /** Per partition: exclusive offset that bronze has, and the source's exclusive end. */
-  readonly partitions: ReadonlyMap<number, { readonly next: bigint | undefined; readonly latest: bigint }>;
+  readonly partitions: ReadonlyMap<
+    number,
+    { readonly next: bigint | undefined; readonly latest: bigint }
+  >;
   /** Bronze version that every dedup bucket of silver covers, and bronze's head. */
   readonly silver: { readonly covered: number; readonly head: number };
   /** Silver version that every gold table covers, and silver's head. */

@@ -1,0 +1,118 @@
+/**
+ * `tidemark supervisor`, `worker` and `writer`: one role per process, each scaled by its own count.
+ * They find each other in Redis.
+ */
+import { hostProcess } from '../engine/host-process.ts';
+import { PipelineProcess } from '../engine/pipeline-process.ts';
+import { reportOf, type UpstreamDone } from '../engine/worker-messages.ts';
+import type { MemberRole } from '../supervisor/units.ts';
+import { untilAvailable } from './availability.ts';
+import {
+  type Command,
+  defineCommand,
+  EXIT,
+  type ExitCode,
+  text,
+  toggle,
+  usageError,
+} from './command.ts';
+import type { CommandContext } from './context.ts';
+import { serveHttp } from './serve-http.ts';
+
+/** How often a worker reports to the `run` that started it, milliseconds. */
+const REPORT_MS = 250;
+
+const idOption = text('NAME', 'name of this process in the membership; default: a new one');
+
+/** Opens a pipeline's process; embedded state has one owner and cannot be shared by processes. */
+async function openShared(context: CommandContext): Promise<PipelineProcess> {
+  const config = context.loadConfig();
+  if (config.state.kind === 'embedded') {
+    throw usageError(
+      'One role per process needs `state: {kind: redis, ...}`; on the embedded state use `tidemark run`.',
+    );
+  }
+  const { adapters, ambient, logger, terminal } = context;
+  return untilAvailable(context, () =>
+    PipelineProcess.open({ config, adapters, ambient, logger, process: hostProcess }, (remark) =>
+      terminal.note(`warning: ${remark}`),
+    ),
+  );
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+const supervisorCommand = defineCommand({
+  name: 'supervisor',
+  summary: 'supervise workers and writers; serve REST, metrics and the web page',
+  options: { id: idOption },
+  example: 'tidemark supervisor -c pipeline.yaml',
+  run: async (context, { options }): Promise<ExitCode> => {
+    const pipeline = await openShared(context);
+    const supervisorId = options.id ?? `supervisor-${context.ambient.ids.id().slice(0, 8)}`;
+    const http = await serveHttp(context, pipeline, supervisorId);
+    context.terminal.note(`supervisor ${supervisorId}: ${http.address}`);
+    await untilAborted(context.signal);
+    await http.close();
+    await pipeline.close();
+    return EXIT.ok;
+  },
+});
+
+function memberCommand(role: MemberRole, summary: string): Command {
+  return defineCommand({
+    name: role,
+    summary,
+    options: {
+      id: idOption,
+      ...(role === 'worker'
+        ? { withWriters: toggle('also run silver and gold writers in this process') }
+        : {}),
+    },
+    example: `tidemark ${role} -c pipeline.yaml`,
+    run: async (context, { options }): Promise<ExitCode> => {
+      const pipeline = await openShared(context);
+      const nodeId = options.id ?? `${role}-${context.ambient.ids.id().slice(0, 8)}`;
+      const withWriters = 'withWriters' in options && options.withWriters === true;
+      const node = pipeline.startNode(nodeId, withWriters ? ['worker', 'writer'] : [role]);
+      const parent = listenToParent(context, pipeline);
+      while (!parent.signal.aborted) {
+        parent.report(node);
+        await context.ambient.clock.sleep(REPORT_MS, parent.signal);
+      }
+      await pipeline.close();
+      parent.report(node);
+      return EXIT.ok;
+    },
+  });
+}
+
+/** The channel to the `run` that started this process, if one did. Its end ends this process. */
+function listenToParent(context: CommandContext, pipeline: PipelineProcess) {
+  const orphaned = new AbortController();
+  const connected = process.connected === true;
+  if (connected) {
+    process.on('disconnect', () => orphaned.abort());
+    process.on('message', (message) => {
+      if ((message as UpstreamDone).kind === 'upstream-done') pipeline.isUpstreamDone = true;
+    });
+  }
+  return {
+    signal: AbortSignal.any([context.signal, orphaned.signal]),
+    report: (node: Parameters<typeof reportOf>[0]): void => {
+      if (process.connected) process.send!(reportOf(node));
+    },
+  };
+}
+
+/** One role per process. */
+export const roleCommands: readonly Command[] = [
+  supervisorCommand,
+  memberCommand('worker', 'read partitions into bronze'),
+  memberCommand('writer', 'derive silver and gold'),
+];
