@@ -27,7 +27,6 @@ import { type NewTable, createTable, requireFit } from './table-creation.ts';
 import { deletedFileRetentionMs } from './table-properties.ts';
 import type { CommitOutcome, CommitRequest, CommitSummary } from './transaction.ts';
 
-export type { CheckpointCodec } from './log-reader.ts';
 export type { Snapshot } from './snapshot.ts';
 export type { NewTable } from './table-creation.ts';
 
