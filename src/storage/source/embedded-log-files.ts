@@ -3,7 +3,7 @@
  *
  *     topic.json                   name, id and number of partitions; replaced as a whole
  *     heads                        one slot per partition: how far the log is durable
- *     writer.lock                  held by the one process that appends (directory-lock.ts)
+ *     writer.lock.<n>              held by the one process that appends (directory-lock.ts)
  *     <partition>/<offset>.log     segments: raw record batches, named by their first offset, 20 digits
  *     ingest/<input>.json          how often an input file was ingested completely
  *

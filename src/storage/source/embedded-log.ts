@@ -52,6 +52,7 @@ interface OpenPartition {
   file: { readonly segment: bigint; readonly handle: FileHandle } | undefined;
 }
 
+/** The log while this process writes it. */
 export class EmbeddedLog {
   readonly root: string;
   readonly manifest: LogManifest;
@@ -61,6 +62,7 @@ export class EmbeddedLog {
   readonly #segmentBytesMax: number;
   #tail: Promise<unknown> = Promise.resolve();
   #failure: PipelineError | undefined;
+  #closed = false;
 
   private constructor(
     root: string,
@@ -140,6 +142,7 @@ export class EmbeddedLog {
   append(batches: readonly PendingBatch[]): Promise<ReadonlyMap<number, OffsetRange>> {
     const done = this.#tail.then(async () => {
       if (this.#failure) throw this.#failure;
+      if (!(await this.#lock.isHeld())) throw this.#fenced();
       const byPartition = Map.groupBy(batches, ({ partition }) => partition);
       const touched = [...byPartition.keys()];
       const before = touched.map((partition) => this.#partition(partition).head);
@@ -195,11 +198,21 @@ export class EmbeddedLog {
   /** Waits for the appends under way and gives the lock back. Idempotent. */
   async close(): Promise<void> {
     await this.#tail;
-    if (this.#failure?.code === 'TM_STOPPED') return;
-    this.#failure = new PipelineError('unavailable', 'TM_STOPPED', 'the embedded log was closed');
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#failure ??= new PipelineError('unavailable', 'TM_STOPPED', 'the embedded log was closed');
     for (const { file } of this.#partitions) await file?.handle.close();
     await this.#heads.close();
     await this.#lock.release();
+  }
+
+  /** A writer that slept so long that another took over must never write again. */
+  #fenced(): PipelineError {
+    const message = 'another process writes the embedded log now';
+    this.#failure = new PipelineError('fenced', 'TM_STOPPED', message, {
+      context: { path: this.root },
+    });
+    return this.#failure;
   }
 
   #partition(partition: number): OpenPartition {

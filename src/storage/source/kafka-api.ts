@@ -84,13 +84,15 @@ export function apiVersionsCall(): ApiCall<{
   });
 }
 
+/** Where a broker is. */
 export interface BrokerNode {
   readonly nodeId: number;
   readonly host: string;
   readonly port: number;
 }
 
-export interface PartitionMetadata {
+/** A partition and its leader. */
+interface PartitionMetadata {
   readonly error: number;
   readonly partition: number;
   /** -1: none now. */
@@ -98,6 +100,7 @@ export interface PartitionMetadata {
   readonly leaderEpoch: number;
 }
 
+/** Brokers, and the topic asked for. */
 export interface MetadataResponse {
   readonly brokers: readonly BrokerNode[];
   readonly topic:
@@ -155,6 +158,7 @@ export function metadataCall(version: number, topic: string): ApiCall<MetadataRe
   });
 }
 
+/** The answer for the one partition asked for. */
 export interface ListedOffset {
   readonly error: number;
   readonly offset: bigint;
@@ -208,6 +212,7 @@ export function listOffsetsCall(
   });
 }
 
+/** What is asked for of one partition. */
 export interface FetchPartition {
   readonly partition: number;
   readonly offset: bigint;
@@ -217,6 +222,7 @@ export interface FetchPartition {
   readonly maxBytes: number;
 }
 
+/** What came of one partition. */
 export interface FetchedPartition {
   readonly partition: number;
   readonly error: number;
@@ -229,6 +235,7 @@ export interface FetchedPartition {
   readonly records: Buffer;
 }
 
+/** Answer to a fetch, in the order asked for. */
 export interface FetchResponse {
   readonly throttleMs: number;
   readonly error: number;

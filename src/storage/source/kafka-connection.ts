@@ -18,6 +18,7 @@ const CONNECT_TIMEOUT_MS = 5000;
 /** On top of the time a request asks the broker to wait. */
 const REQUEST_TIMEOUT_MS = 30_000;
 
+/** An open connection. */
 export class BrokerConnection {
   readonly address: string;
   readonly #connection: Connection;

@@ -27,6 +27,7 @@ const METADATA_AGE_MAX_MS = 60_000;
 /** T2. */
 const MISSING_GRACE_MS = 5000;
 
+/** The topic of one source. */
 export class KafkaTopic {
   readonly #config: KafkaSourceConfig;
   readonly #context: SourceContext;

@@ -5,6 +5,7 @@ const LINE_FEED = 0x0a;
 /** Takes the line `bytes[start, end)`, without its line feed; valid during the call only. */
 export type LineSink = (bytes: Buffer, start: number, end: number) => void;
 
+/** Collects chunks and hands on lines. */
 export class LineSplitter {
   readonly #onLine: LineSink;
   readonly #maxBytes: number;

@@ -23,6 +23,7 @@ export interface RecordInput {
   readonly offsetDelta?: number;
 }
 
+/** What a batch says of itself. */
 export interface BatchOptions {
   readonly baseOffset: bigint;
   readonly compression?: Compression;

@@ -35,6 +35,7 @@ export const BATCH_ATTRIBUTE = {
   control: 1 << 5,
 } as const;
 
+/** A header, and where its batch lies. */
 export interface BatchHeader {
   /** Where the batch begins in the bytes it was read from. */
   readonly start: number;

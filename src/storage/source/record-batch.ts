@@ -12,7 +12,7 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { crc32c } from '@node-rs/crc32';
-import { assert, PipelineError } from '../../errors.ts';
+import { PipelineError } from '../../errors.ts';
 import type { Gap, RecordChunk } from '../../pipeline/records.ts';
 import type { AbortedTransaction } from './event-source.ts';
 import { GapList } from './gap-list.ts';
@@ -28,6 +28,7 @@ import {
 } from './record-batch-header.ts';
 import { RecordColumns } from './record-columns.ts';
 
+/** What to decode, and within which limits. */
 export interface DecodeOptions {
   readonly partition: number;
   /** Inclusive; records below it are dropped. */
@@ -36,7 +37,7 @@ export interface DecodeOptions {
   readonly aborted: readonly AbortedTransaction[];
   /** A larger value becomes null; `valueSizes` keeps its size. */
   readonly maxRecordBytes: number;
-  /** Limit of one batch's inflated size, below 2 GiB; beyond it decoding throws. */
+  /** Limit of one batch's inflated size, at most 2 GiB; beyond it decoding throws. */
   readonly maxInflatedBytes: number;
   /**
    * Stops in front of the batch with which the inflated bytes would exceed this; the first batch is
@@ -79,8 +80,9 @@ export function decodeRecordBatches(bytes: Uint8Array, options: DecodeOptions): 
 
 /** First pass: which batches hold rows, which offsets never will, and how much memory it takes. */
 function readStretches(bytes: Uint8Array, options: DecodeOptions) {
-  const { fromOffset, maxInflatedBytes, maxBytes = VALUE_BYTES_MAX } = options;
-  assert(maxInflatedBytes <= VALUE_BYTES_MAX, 'maxInflatedBytes is below 2 GiB');
+  const { fromOffset } = options;
+  const maxInflatedBytes = Math.min(options.maxInflatedBytes, VALUE_BYTES_MAX);
+  const maxBytes = Math.min(options.maxBytes ?? VALUE_BYTES_MAX, VALUE_BYTES_MAX);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const transactions = new AbortedProducers(options.aborted);
   const stretches: Stretch[] = [];
@@ -106,7 +108,7 @@ function readStretches(bytes: Uint8Array, options: DecodeOptions) {
       if (codec === undefined) throw unsupported('unknown compression codec', header);
       const packed = bytes.subarray(header.start + BATCH_HEADER_BYTES, header.end);
       const records = inflate(codec, packed, maxInflatedBytes);
-      const full = bytesMax + records.length > Math.min(maxBytes, VALUE_BYTES_MAX);
+      const full = bytesMax + records.length > maxBytes;
       if (full && bytesMax > 0) break;
       rowsMax += header.recordCount;
       bytesMax += records.length;

@@ -35,6 +35,7 @@ export interface InputProgress {
   readonly done: readonly number[];
 }
 
+/** Routes lines until their batches are taken. */
 export class RecordRouter {
   readonly #clock: Clock;
   readonly #arrivalField: string | undefined;

@@ -13,6 +13,7 @@ interface IndexEntry {
   readonly position: number;
 }
 
+/** One open segment file. */
 export class SegmentReader {
   readonly baseOffset: bigint;
   readonly #path: string;

@@ -10,6 +10,8 @@ import {
 } from './record-batch-header.ts';
 
 const WINDOW_BYTES = 256 << 10;
+/** For headers of batches that are larger than the window. */
+const JUMP_WINDOW_BYTES = 4096;
 
 /** A position between two batches of one file. */
 export class SegmentWalker {
@@ -48,7 +50,9 @@ export class SegmentWalker {
   async #bytes(count: number): Promise<Buffer> {
     const at = this.position - this.#windowStart;
     if (at < 0 || at + count > this.#window.length) {
-      const size = Math.max(count, Math.min(WINDOW_BYTES, this.#end - this.position));
+      const jumped = at > this.#window.length;
+      const window = jumped ? JUMP_WINDOW_BYTES : WINDOW_BYTES;
+      const size = Math.max(count, Math.min(window, this.#end - this.position));
       this.#window = Buffer.allocUnsafeSlow(size);
       this.#windowStart = this.position;
       await readExactly(this.#file, this.#window, this.position);

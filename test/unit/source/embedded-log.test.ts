@@ -14,7 +14,7 @@ import {
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { systemAmbient } from '../../../src/ambient.ts';
+import { type Clock, systemAmbient } from '../../../src/ambient.ts';
 import { PipelineError } from '../../../src/errors.ts';
 import { silentLogger } from '../../../src/logger.ts';
 import { acquireDirectoryLock } from '../../../src/storage/source/directory-lock.ts';
@@ -67,6 +67,18 @@ async function valuesOf(config: EmbeddedSourceConfig, partition = 0): Promise<st
 function failsWith(kind: string, code: string) {
   return (error: unknown) =>
     error instanceof PipelineError && error.kind === kind && error.code === code;
+}
+
+/** Makes the lock look as if a process that is no more had taken it. */
+async function pretendHolder(
+  config: EmbeddedSourceConfig,
+  number: number,
+  { host }: { readonly host: string },
+): Promise<string> {
+  const path = `${writerLockPath(config.path)}.${number}`;
+  const holder = { pid: process.pid, started: '1', host, note: '', released: false };
+  await writeFile(path, JSON.stringify(holder));
+  return path;
 }
 
 /** Appends `a` and `b` durably, then `c` as a process that died before it wrote the heads. */
@@ -220,7 +232,10 @@ test('the lock of a process that was killed is taken over at once (DL2)', async 
   await (await EmbeddedLog.open(config, context)).close();
   const path = writerLockPath(config.path);
   const holder = spawn(process.execPath, ['--input-type=module', '-e', script, path]);
-  await new Promise((resolve) => holder.stdout.once('data', resolve));
+  await new Promise((resolve, reject) => {
+    holder.stdout.once('data', resolve);
+    holder.once('exit', () => reject(new Error('the holder ended')));
+  });
   assert.equal(await acquireDirectoryLock(path, systemAmbient, 0), undefined);
   holder.kill('SIGKILL');
   await new Promise((resolve) => holder.once('exit', resolve));
@@ -231,38 +246,58 @@ test('the lock of a process that was killed is taken over at once (DL2)', async 
 test('a younger process with the number of a dead holder does not count as the holder (DL2)', async (t) => {
   const config = await newConfig(t);
   await (await EmbeddedLog.open(config, context)).close();
-  const path = writerLockPath(config.path);
-  const dead = { pid: process.pid, started: '1', host: hostname(), token: 'dead', note: '' };
-  await writeFile(path, JSON.stringify(dead));
+  await pretendHolder(config, 7, { host: hostname() });
   await (await EmbeddedLog.open(config, context, { waitMs: 0 })).close();
 });
 
 test('a holder on another host is believed while its heart beats, and no longer (DL3)', async (t) => {
   const config = await newConfig(t);
   await (await EmbeddedLog.open(config, context)).close();
-  const path = writerLockPath(config.path);
-  await writeFile(
-    path,
-    JSON.stringify({ pid: 1, started: '1', host: 'elsewhere', token: 'x', note: '' }),
-  );
+  const path = await pretendHolder(config, 7, { host: 'elsewhere' });
   let elapsedMs = 0;
   let beating = true;
-  const clock = {
-    ...systemAmbient.clock,
-    nowMs: () => T0,
-    monotonicMs: () => elapsedMs,
-    after: () => ({ cancel: () => {} }),
-    async sleep(delayMs: number) {
-      elapsedMs += delayMs;
-      if (beating) await appendFile(path, ' ');
+  const clock = Object.create(systemAmbient.clock, {
+    monotonicMs: { value: () => elapsedMs },
+    sleep: {
+      async value(delayMs: number) {
+        elapsedMs += delayMs;
+        if (beating) await appendFile(path, ' ');
+      },
     },
-  };
+  }) as Clock;
   const ambient = { ...systemAmbient, clock };
-  assert.equal(await acquireDirectoryLock(path, ambient, 60_000), undefined);
+  const lockPath = writerLockPath(config.path);
+  assert.equal(await acquireDirectoryLock(lockPath, ambient, 60_000), undefined);
   beating = false;
-  const lock = await acquireDirectoryLock(path, ambient, 60_000);
+  const lock = await acquireDirectoryLock(lockPath, ambient, 60_000);
   assert.ok(lock);
   await lock.release();
+});
+
+test('of many who find a dead holder, one gets the lock (DL1)', async (t) => {
+  const config = await newConfig(t);
+  await (await EmbeddedLog.open(config, context)).close();
+  for (let round = 1; round <= 10; round++) {
+    await pretendHolder(config, round * 100, { host: hostname() });
+    const path = writerLockPath(config.path);
+    const locks = await Promise.all(
+      Array.from({ length: 20 }, () => acquireDirectoryLock(path, systemAmbient, 0)),
+    );
+    const held = locks.filter((lock) => lock !== undefined);
+    assert.equal(held.length, 1);
+    await held[0]!.release();
+  }
+});
+
+test('a writer that was taken for dead never writes again (DL3, E1)', async (t) => {
+  const config = await newConfig(t);
+  const log = await EmbeddedLog.open(config, context);
+  await log.append([pending(0, 'a')]);
+  await pretendHolder(config, 99, { host: 'elsewhere' });
+  await assert.rejects(log.append([pending(0, 'b')]), failsWith('fenced', 'TM_STOPPED'));
+  await log.close();
+  await rm(`${writerLockPath(config.path)}.99`);
+  assert.deepEqual(await valuesOf(config), ['a']);
 });
 
 test('the log of another topic, or a damaged manifest, is refused', async (t) => {
