@@ -50,7 +50,8 @@ export class ActivityLog {
   readonly #state: StateStore | undefined;
   readonly #listeners = new Set<(one: NumberedActivity) => void>();
   #kept: NumberedActivity[] = [];
-  #idNext = 1;
+  /** From the clock, so that ids grow over restarts, and a listener that comes back misses nothing. */
+  #idNext: number;
   #auditSeqNext = 0;
 
   /** @param options.state keeps the changes; without it they end with the process */
@@ -62,6 +63,7 @@ export class ActivityLog {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#state = options.state;
+    this.#idNext = Math.round(options.clock.nowMs());
   }
 
   /** Takes in the changes that earlier processes kept; an outage leaves them out. */

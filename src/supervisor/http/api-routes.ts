@@ -41,6 +41,8 @@ export interface ApiRoute {
   /** Of the answer when all goes well. */
   readonly status: 200 | 202;
   readonly response: z.ZodType;
+  /** Whether a request asks for a change, and so is audited; left out, every body does. */
+  isChange?(body: unknown): boolean;
   /** Beyond those that every operation may answer with. */
   readonly problems: readonly ProblemKind[];
   /** @throws HttpProblem | PipelineError */
@@ -64,6 +66,7 @@ function route<
     readonly status?: 200 | 202;
     readonly response: Response;
     readonly problems?: readonly ProblemKind[];
+    isChange?(body: z.output<Body>): boolean;
     run(
       control: SupervisorControl,
       given: { readonly params: z.output<Params>; readonly body: z.output<Body> },
@@ -203,6 +206,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
     access: 'operator',
     body: rebalanceSchema,
     response: rebalancedSchema,
+    isChange: ({ dryRun }) => !dryRun,
     run: (control, { body }) => control.rebalance(body),
   }),
   route({

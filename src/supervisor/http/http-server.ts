@@ -301,6 +301,7 @@ function addApiRoute(app: FastifyInstance, route: ApiRoute, control: SupervisorC
       if (!params.success) throw invalidRequest('path', params.error);
       const body = route.body?.safeParse(request.body ?? {});
       if (body && !body.success) throw invalidRequest('body', body.error);
+      request.isAudited = route.isChange?.(body?.data) ?? true;
       request.changeRequest = body?.data as FastifyRequest['changeRequest'];
       const answer = await route.run(control, { params: params.data, body: body?.data });
       return reply.code(route.status).header('cache-control', 'no-store').send(answer);
@@ -324,6 +325,8 @@ function addEventRoute(app: FastifyInstance, stream: EventStream): void {
         'cache-control': 'no-store',
         // For proxies that would gather the events.
         'x-accel-buffering': 'no',
+        // What the caller may do, so that a page shows what works.
+        'tidemark-role': request.subject?.role ?? 'viewer',
       });
       stream.attach(reply.raw, Number.isSafeInteger(lastEventId) ? lastEventId : 0);
     },

@@ -55,6 +55,12 @@ const OTHER_PATHS: JsonObject = {
       responses: {
         200: {
           description: 'A stream without end.',
+          headers: {
+            'tidemark-role': {
+              description: 'What the caller may do.',
+              schema: { type: 'string', enum: ['viewer', 'operator'] },
+            },
+          },
           content: { 'text/event-stream': { schema: { type: 'string' } } },
         },
         ...problemResponses(COMMON_READ),
