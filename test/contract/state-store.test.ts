@@ -14,8 +14,14 @@ stateStoreContract('memory', async () => new MemoryStateStore({ clock: systemAmb
 
 stateStoreContract('embedded', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'tidemark-state-'));
-  t.after(() => rm(folder, { recursive: true }));
-  return openEmbeddedStateStore({ path: folder, ambient: systemAmbient, logger: silentLogger });
+  const store = await openEmbeddedStateStore({
+    path: folder,
+    ambient: systemAmbient,
+    logger: silentLogger,
+  });
+  // The store writes until it is closed.
+  t.after(() => store.close().then(() => rm(folder, { recursive: true })));
+  return store;
 });
 
 stateStoreContract(
