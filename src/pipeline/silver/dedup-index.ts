@@ -34,8 +34,8 @@ const FILL_LOW = 0.5;
 const FILL_HIGH = 0.8;
 
 /**
- * The index in memory: open addressing in typed arrays, 24 bytes per slot and 30 to 48 bytes per id
- * shortly before and after growth. A slot whose first word is 0 is free.
+ * The index in memory: open addressing in typed arrays, 24 bytes per slot, about 50 bytes per id. A slot
+ * whose first word is 0 is free.
  */
 export class MemoryDedupIndex implements DedupIndex {
   #size = 0;

@@ -1,23 +1,21 @@
 /**
  * Derives silver rows and dead letters from bronze rows: decode, check, deduplicate, sort by date.
- * Pure but for the dedup index it is given.
+ * Pure but for the dedup index it is given. Counts and watermarks: V1 and V5 of derivation.
  *
- * V1 Every row of an owned bucket is exactly one of: silver row, duplicate, conflict, dead letter (P6).
  * V2 Rows are decided in the order (bronze version, partition, offset); neither the cut into files,
  *    calls of derive, nor sub-batches changes a decision (P9). The first row of an id stays.
  * V3 A row is decided by its bytes, its Kafka timestamp and the rows before it; never by a clock.
  * V4 No object or string is made for a valid event.
- * V5 A watermark is the latest event time of a partition's silver rows and duplicates that are not in
- *    the future; one event with a wild time closes nothing.
  */
 import { assert } from '../../errors.ts';
 import { isNullAt, type Vector } from '../columns.ts';
 import type { EventConfig, LateConfig } from '../pipeline-config.ts';
 import { primitive, type StructType, struct } from '../types.ts';
-import { dateOf, isAfter, microsBetween } from './arrival.ts';
+import { dateOf, microsBetween } from './arrival.ts';
 import { type BronzeInput, BronzeRows, orderRows } from './bronze-rows.ts';
-import { type DeadLetter, DeadLetterCollector, type DeadLetterRows } from './dead-letters.ts';
+import type { DeadLetter } from './dead-letters.ts';
 import { type DedupIndex, ID_CONFLICT, ID_NEW } from './dedup-index.ts';
+import { Derivation, newCounts, type SilverCounts, type SilverResult } from './derivation.ts';
 import { EventStage } from './event-stage.ts';
 import { EVENT_OK } from './event-tokenizer.ts';
 import { bucketOfHash, bucketOfOffset, FINGERPRINT_WORDS, payloadFields } from './fingerprints.ts';
@@ -26,8 +24,10 @@ import { BooleanBuilder, BytesBuilder, FixedBuilder } from './growable-scalars.t
 import { hashRows } from './payload-hash.ts';
 import { fieldError, refusalOfText, refusalWithoutText } from './refusal.ts';
 import { FLAG_MISSING_ID } from './row-findings.ts';
-import { SilverCollector, type SilverRows, type StagedColumn } from './silver-rows.ts';
+import type { StagedColumn } from './silver-rows.ts';
 import { RESCUED, silverFileSchema } from './tables.ts';
+
+export type { SilverCounts, SilverResult };
 
 export interface SilverOptions {
   readonly event: EventConfig;
@@ -42,35 +42,6 @@ export interface BucketSelection {
   readonly count: number;
   /** Undefined: all of them. */
   readonly owned: ReadonlySet<number> | undefined;
-}
-
-/** How many rows went where. `late`, `future` and `flagged` count silver rows. */
-export interface SilverCounts {
-  [name: string]: number;
-  /** Rows of owned buckets: silverRows + duplicates + conflicts + deadLetters. */
-  bronzeRows: number;
-  silverRows: number;
-  duplicates: number;
-  /** Dead letters flagged conflicting_duplicate. */
-  conflicts: number;
-  /** Every other dead letter. */
-  deadLetters: number;
-  late: number;
-  future: number;
-  flagged: number;
-}
-
-export interface SilverResult {
-  /** By date. */
-  readonly silver: readonly SilverRows[];
-  /** By bronze version and date. */
-  readonly dead: readonly DeadLetterRows[];
-  readonly counts: SilverCounts;
-  /** Rows per flag, silver rows and dead letters. */
-  readonly countsByFlag: Readonly<Record<string, number>>;
-  readonly countsByBronzeVersion: ReadonlyMap<number, SilverCounts>;
-  /** Per partition, microseconds since the epoch (V5). */
-  readonly watermarksMicros: ReadonlyMap<number, bigint>;
 }
 
 const SUB_BATCH_ROWS = 2048;
@@ -369,78 +340,4 @@ function ownsOffset(input: BronzeRows, row: number, { count, owned }: BucketSele
   const words = input.offsetWords;
   const partition = input.partitions[row]!;
   return owned.has(bucketOfOffset(partition, words[2 * row]!, words[2 * row + 1]!, count));
-}
-
-function newCounts(): SilverCounts {
-  return {
-    bronzeRows: 0,
-    silverRows: 0,
-    duplicates: 0,
-    conflicts: 0,
-    deadLetters: 0,
-    late: 0,
-    future: 0,
-    flagged: 0,
-  };
-}
-
-/** What one call of derive has produced so far. */
-class Derivation {
-  readonly silver: SilverCollector;
-  readonly dead = new DeadLetterCollector();
-  readonly #counts = newCounts();
-  readonly #countsByFlag = new Map<string, number>();
-  readonly #countsByBronzeVersion = new Map<number, SilverCounts>();
-  readonly #watermarks = new Map<number, { low: number; high: number }>();
-
-  constructor(schema: StructType, rowsExpected: number) {
-    this.silver = new SilverCollector(schema, rowsExpected);
-  }
-
-  countFlag(flag: string): void {
-    this.#countsByFlag.set(flag, (this.#countsByFlag.get(flag) ?? 0) + 1);
-  }
-
-  addCounts(bronzeVersion: number, counts: SilverCounts): void {
-    let ofVersion = this.#countsByBronzeVersion.get(bronzeVersion);
-    if (ofVersion === undefined) {
-      ofVersion = newCounts();
-      this.#countsByBronzeVersion.set(bronzeVersion, ofVersion);
-    }
-    for (const [name, count] of Object.entries(counts)) {
-      this.#counts[name]! += count;
-      ofVersion[name]! += count;
-    }
-  }
-
-  raiseWatermark(partition: number, low: number, high: number): void {
-    const watermark = this.#watermarks.get(partition);
-    if (watermark === undefined) this.#watermarks.set(partition, { low, high });
-    else if (isAfter(low, high, watermark.low, watermark.high)) {
-      watermark.low = low;
-      watermark.high = high;
-    }
-  }
-
-  finish(): SilverResult {
-    const counts = this.#counts;
-    assert(
-      counts.bronzeRows ===
-        counts.silverRows + counts.duplicates + counts.conflicts + counts.deadLetters,
-      'every row is accounted for (V1)',
-      counts,
-    );
-    const watermarksMicros = new Map<number, bigint>();
-    for (const [partition, { low, high }] of this.#watermarks) {
-      watermarksMicros.set(partition, (BigInt(high) << 32n) | BigInt(low >>> 0));
-    }
-    return {
-      silver: this.silver.finish(),
-      dead: this.dead.finish(),
-      counts,
-      countsByFlag: Object.fromEntries(this.#countsByFlag),
-      countsByBronzeVersion: this.#countsByBronzeVersion,
-      watermarksMicros,
-    };
-  }
 }

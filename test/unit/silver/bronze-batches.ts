@@ -6,7 +6,7 @@ import {
 } from '../../../src/pipeline/column-builder.ts';
 import type { EventConfig, LateConfig } from '../../../src/pipeline/pipeline-config.ts';
 import type { BronzeInput } from '../../../src/pipeline/silver/bronze-rows.ts';
-import type { SilverResult } from '../../../src/pipeline/silver/deriver.ts';
+import type { SilverResult } from '../../../src/pipeline/silver/derivation.ts';
 import { field, struct, type StructType } from '../../../src/pipeline/types.ts';
 
 /** A record as the source would hand it to bronze. */

@@ -78,6 +78,19 @@ test('H2: any other difference changes it', () => {
   assert.equal(new Set(hashes).size, hashes.length);
 });
 
+test('H2: every byte of a text counts, at any length', () => {
+  const seen = new Set<string>();
+  let texts = 0;
+  for (let length = 0; length <= 33; length++) {
+    for (let at = -1; at < length; at++) {
+      const text = Array.from({ length }, (_, i) => (i === at ? 'b' : 'a')).join('');
+      seen.add(payloadOf([['a', primitive('string'), text]]));
+      texts++;
+    }
+  }
+  assert.equal(seen.size, texts);
+});
+
 test('H3: entries of a map count in any order, elements of an array in theirs', () => {
   const text = primitive('string');
   const map: DataType = { kind: 'map', key: text, value: text, valueContainsNull: true };

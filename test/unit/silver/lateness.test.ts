@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MemoryDedupIndex } from '../../../src/pipeline/silver/dedup-index.ts';
-import { SilverDeriver, type SilverResult } from '../../../src/pipeline/silver/deriver.ts';
+import type { SilverResult } from '../../../src/pipeline/silver/derivation.ts';
+import { SilverDeriver } from '../../../src/pipeline/silver/deriver.ts';
 import { field, struct } from '../../../src/pipeline/types.ts';
 import {
   bronzeInput,

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { RowValue } from '../../../src/pipeline/column-builder.ts';
 import { MemoryDedupIndex } from '../../../src/pipeline/silver/dedup-index.ts';
-import { SilverDeriver, type SilverResult } from '../../../src/pipeline/silver/deriver.ts';
+import type { SilverResult } from '../../../src/pipeline/silver/derivation.ts';
+import { SilverDeriver } from '../../../src/pipeline/silver/deriver.ts';
 import { type DataType, field, primitive, struct } from '../../../src/pipeline/types.ts';
 import {
   bronzeInput,
@@ -296,6 +297,13 @@ describe('P6: what does not fit its column is null, flagged and kept raw', () =>
       assert.equal((Object.prototype as Record<string, unknown>)['p'], undefined);
     });
   }
+});
+
+test('K1: a refused event leaves nothing behind for the next one', async () => {
+  const result = await derive(['{"u":1,"n":"x","n":2,', GOOD]);
+  const [row] = silverRowsOf(result);
+  assert.equal(row!['_quality_flags'], null);
+  assert.equal(row!['_rescued'], null);
 });
 
 test('116: a megabyte key, 100000 fields and a long string pass in linear time', async () => {
