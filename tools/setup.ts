@@ -1,12 +1,14 @@
 /**
  * Brings what the tests need beyond npm onto a fresh Debian-like machine with git, Node, Java 17, Go
- * and Maven: Redis, Kafka, an S3 server, Python with Delta readers, Spark, Chromium. Every part is
+ * and Maven: Redis, Kafka, an S3 server, Python with Delta readers, Spark, Chromium, Helm. Every part is
  * idempotent, uses what is there, and runs beside the others.
  *
- * `node tools/setup.ts [redis kafka s3 python spark chromium]`; no part named means all of them.
+ * `node tools/setup.ts [redis kafka s3 python spark chromium helm deployCheck]`; no part named means all
+ * of them.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -15,6 +17,7 @@ import {
   ensureCommand,
   ensureDebianPackage,
   findCommand,
+  projectDir,
   runCommand,
   SetupError,
   toolsDir,
@@ -23,6 +26,7 @@ import {
 const KAFKA_VERSION = '4.1.2';
 const SCALA_VERSION = '2.13';
 const VERSITYGW_VERSION = 'v1.8.0';
+const HELM_VERSION = 'v3.19.0';
 const SPARK_VERSION = '4.0.1';
 const DELTA_SPARK_VERSION = '4.0.1';
 const PYTHON_PACKAGES = [
@@ -41,8 +45,18 @@ const PYTHON_PACKAGES = [
  * - `python`: interpreter of a virtual environment with deltalake, duckdb, pyarrow, pyspark and delta
  * - `spark`: comma-separated paths for `spark.jars`, what the `python` part's pyspark lacks
  * - `chromium`: path of a browser
+ * - `helm`: path of helm
+ * - `deployCheck`: path of the program in tools/deploy-check
  */
-export type SetupPart = 'redis' | 'kafka' | 's3' | 'python' | 'spark' | 'chromium';
+export type SetupPart =
+  | 'redis'
+  | 'kafka'
+  | 's3'
+  | 'python'
+  | 'spark'
+  | 'chromium'
+  | 'helm'
+  | 'deployCheck';
 
 export const SETUP_PARTS: readonly SetupPart[] = [
   'redis',
@@ -51,6 +65,8 @@ export const SETUP_PARTS: readonly SetupPart[] = [
   'python',
   'spark',
   'chromium',
+  'helm',
+  'deployCheck',
 ];
 
 // Two Maven runs share one local repository, which is not made for that.
@@ -150,6 +166,32 @@ async function setUpChromium(): Promise<string> {
   );
 }
 
+async function setUpHelm(): Promise<string> {
+  const folder = await buildOnce('helm', HELM_VERSION, async (target) => {
+    const install = ['install', `helm.sh/helm/v3/cmd/helm@${HELM_VERSION}`];
+    await runCommand(goCommand(), install, { env: { GOBIN: target } });
+  });
+  return join(folder, 'helm');
+}
+
+async function setUpDeployCheck(): Promise<string> {
+  const source = join(projectDir, 'tools', 'deploy-check');
+  const files = readdirSync(source).toSorted();
+  const recipe = files.map((name) => readFileSync(join(source, name), 'utf8')).join('\n');
+  const hash = createHash('sha256').update(recipe).digest('hex');
+  const folder = await buildOnce('deploy-check', hash, async (target) => {
+    await runCommand(goCommand(), ['build', '-o', target, '.'], { cwd: source });
+  });
+  return join(folder, 'deploy-check');
+}
+
+/** @throws SetupError where Go is missing */
+function goCommand(): string {
+  const go = findCommand('go');
+  if (go === undefined) throw new SetupError('please install Go');
+  return go;
+}
+
 const STEPS: Readonly<Record<SetupPart, () => Promise<string>>> = {
   redis: setUpRedis,
   kafka: setUpKafka,
@@ -157,6 +199,8 @@ const STEPS: Readonly<Record<SetupPart, () => Promise<string>>> = {
   python: setUpPython,
   spark: setUpSpark,
   chromium: setUpChromium,
+  helm: setUpHelm,
+  deployCheck: setUpDeployCheck,
 };
 
 /**

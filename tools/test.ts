@@ -48,7 +48,7 @@ const GROUPS: readonly TestGroup[] = [
   {
     name: 'integration',
     globs: ['test/integration/**/*.test.ts'],
-    needs: SERVERS,
+    needs: [...SERVERS, 'helm', 'deployCheck'],
     concurrency: 1,
     fileTimeoutMs: 600_000,
   },
