@@ -13,7 +13,7 @@ import type { Logger } from '../../logger.ts';
 import { RedisLink } from '../redis.ts';
 import type { Lease, StateStore } from './state-store.ts';
 
-/** A lease is a hash {owner, epoch} with a time to live; the counter of its epochs has none. */
+/** RS1. A lease is a hash {owner, epoch} with a time to live; the counter of its epochs has none. */
 const ACQUIRE = `
 local owner = redis.call('HGET', KEYS[1], 'owner')
 if owner and owner ~= ARGV[1] then return false end
