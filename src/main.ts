@@ -6,6 +6,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { systemAmbient } from './ambient.ts';
+import { usageError } from './cli/command.ts';
 import { commands } from './cli/commands.ts';
 import type { Adapters } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
@@ -51,6 +52,17 @@ const adapters: Adapters = {
     }
     const { openEmbeddedRecordSink } = await import('./storage/source/embedded-record-sink.ts');
     return openEmbeddedRecordSink(source, services);
+  },
+  async openInputLog({ source }) {
+    if (source.kind !== 'embedded') throw usageError('Only the embedded source takes files.');
+    const { EmbeddedLog } = await import('./storage/source/embedded-log.ts');
+    const { ingestNdjson } = await import('./storage/source/ndjson-ingest.ts');
+    const log = await EmbeddedLog.open(source, services);
+    const { key: keyField, maxRecordBytes } = source;
+    return {
+      append: (request) => ingestNdjson({ log, keyField, maxRecordBytes, ...request }, services),
+      close: () => log.close(),
+    };
   },
   async openCodec() {
     const { createParquetCodec } = await import('./storage/parquet/parquet-wasm-codec.ts');

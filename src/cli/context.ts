@@ -16,6 +16,20 @@ import type { RecordSink } from '../storage/source/record-sink.ts';
 import type { StateStore } from '../storage/state/state-store.ts';
 import type { Terminal } from './terminal.ts';
 
+/** Takes NDJSON into the embedded source. */
+export interface InputLog {
+  /**
+   * Appends a file or a stream, durably when it returns.
+   * @returns lines whose `arrivalField` was no time; they are dated now
+   */
+  append(request: {
+    readonly input: string | Readable;
+    readonly arrivalField: string | undefined;
+    readonly signal: AbortSignal;
+  }): Promise<{ readonly undatedLines: number }>;
+  close(): Promise<void>;
+}
+
 /** Makes the ports of one pipeline. Whoever opens one closes it. */
 export interface Adapters {
   openStore(config: PipelineConfig): Promise<ObjectStore>;
@@ -25,6 +39,8 @@ export interface Adapters {
   openSource(config: PipelineConfig): Promise<EventSource>;
   /** Appends records to the pipeline's source: Kafka or the embedded log. */
   openSink(config: PipelineConfig): Promise<RecordSink>;
+  /** @throws PipelineError invalid when the source is not the embedded one */
+  openInputLog(config: PipelineConfig): Promise<InputLog>;
   /** SQL over the tables in `store`. */
   openQuery(options: {
     readonly config: PipelineConfig;

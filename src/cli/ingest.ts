@@ -1,7 +1,5 @@
 /** Appends the input of `run --input` to the embedded source. */
 import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
-import { EmbeddedLog } from '../storage/source/embedded-log.ts';
-import { ingestNdjson } from '../storage/source/ndjson-ingest.ts';
 import type { CommandContext } from './context.ts';
 
 /**
@@ -14,22 +12,15 @@ export async function ingestFiles(
   inputs: readonly string[],
   arrivalField: string | undefined,
 ): Promise<void> {
-  const { source } = config;
-  if (inputs.length === 0 || source.kind !== 'embedded') return;
-  const log = await EmbeddedLog.open(source, context);
+  if (inputs.length === 0) return;
+  const log = await context.adapters.openInputLog(config);
   try {
     for (const input of inputs) {
-      const { undatedLines } = await ingestNdjson(
-        {
-          log,
-          input: input === '-' ? context.stdin : input,
-          keyField: source.key,
-          arrivalField,
-          maxRecordBytes: source.maxRecordBytes,
-          signal: context.signal,
-        },
-        context,
-      );
+      const { undatedLines } = await log.append({
+        input: input === '-' ? context.stdin : input,
+        arrivalField,
+        signal: context.signal,
+      });
       if (undatedLines > 0) {
         context.terminal.note(
           `${input}: ${undatedLines} lines without a readable ${arrivalField}; their time is now`,

@@ -36,6 +36,7 @@ export function someAdapters(adapters: Partial<Adapters>): Adapters {
     openQueue: absent('queue'),
     openSource: absent('source'),
     openSink: absent('sink'),
+    openInputLog: absent('input log'),
     openQuery: absent('query'),
     openCodec: absent('codec'),
     ...adapters,

@@ -38,6 +38,9 @@ export interface EncodedBronzeFile {
   readonly batch: ColumnBatch;
 }
 
+/** A compressed fetch may inflate to this much; what is beyond is fetched again (P10). */
+const CHUNK_BYTES_MAX = 64 * 1024 * 1024;
+
 const { topic, maxRecordBytes, maxInflatedBytes } = workerData as BronzeThreadData;
 const codec = createParquetCodec();
 const chunks = new Map<number, RecordChunk>();
@@ -57,6 +60,7 @@ const api = {
       aborted: call.aborted,
       maxRecordBytes,
       maxInflatedBytes,
+      maxBytes: CHUNK_BYTES_MAX,
     });
     if (chunk.nextOffset > call.fromOffset) chunks.set(call.chunkId, chunk);
     const valueBytes = chunk.values.data?.byteLength ?? 0;
