@@ -22,8 +22,8 @@ export function dateOf(low: number, high: number): number {
     const days = micros / BigInt(MICROS_PER_DAY);
     return Number(days) - (micros < 0n && days * BigInt(MICROS_PER_DAY) !== micros ? 1 : 0);
   }
-  // Exact microseconds are fewer than 2^17 days, where the steps between doubles are too fine for the
-  // quotient of a day's last microsecond to be rounded up to the next day.
+  // Exact microseconds are fewer than 2^17 days, where the steps between doubles are too fine for
+  // the quotient of a day's last microsecond to be rounded up to the next day.
   return Math.floor((high * TWO_TO_32 + (low >>> 0)) / MICROS_PER_DAY);
 }
 

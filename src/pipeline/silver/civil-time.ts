@@ -1,6 +1,6 @@
 /**
- * Dates and times from bytes: RFC 3339 timestamps, calendar dates and epoch numbers, to microseconds
- * since the epoch. Pure; never touches the host's calendar or time zone (P9).
+ * Dates and times from bytes: RFC 3339 timestamps, calendar dates and epoch numbers, to
+ * microseconds since the epoch. Pure; never touches the host's calendar or time zone (P9).
  *
  * T1 An instant lies in the years 0001 to 9999, UTC; anything else does not parse.
  * T2 What is finer than a microsecond is dropped towards the past.

@@ -1,6 +1,6 @@
 /**
- * Dead letters: bronze rows that cannot be in silver, with their flags and one sentence that says why.
- * Pure.
+ * Dead letters: bronze rows that cannot be in silver, with their flags and one sentence that says
+ * why. Pure.
  *
  * L1 Within a file rows stand in the order of bronze, wherever sub-batches were cut.
  */

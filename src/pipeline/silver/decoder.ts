@@ -56,8 +56,8 @@ export abstract class FieldDecoder {
   abstract append(kind: number, start: number, end: number, number: number): number;
 
   /**
-   * Appends entry `index` of `tokens` and those that follow it `stride` apart, `count` in all, until
-   * one is absent, null or not taken; that one is left to the caller, with its `verdict`.
+   * Appends entry `index` of `tokens` and those that follow it `stride` apart, `count` in all,
+   * until one is absent, null or not taken; that one is left to the caller, with its `verdict`.
    * @returns how many were appended
    */
   appendRun(tokens: TokenTable, index: number, stride: number, count: number): number {

@@ -1,13 +1,15 @@
 /**
- * Port: which event ids silver holds, with the payload each came with; and its memory adapter. Pure.
+ * Port: which event ids silver holds, with the payload each came with; and its memory adapter.
+ * Pure.
  *
- * D1 The first fingerprint of an id stays; a later one is a duplicate when its payload is equal, else
- *    a conflict. Rows of one call are decided in order, so cutting a call in two changes nothing.
+ * D1 The first fingerprint of an id stays; a later one is a duplicate when its payload is equal,
+ *    else a conflict. Rows of one call are decided in order, so cutting a call in two changes
+ *    nothing.
  * D2 What was looked up is in the index at once. Who abandons rows that it looked up must throw the
  *    index away and build it again from the fingerprints of committed silver files (P1).
  */
 import { assert } from '../../errors.ts';
-import { FINGERPRINT_WORDS, wordsOfBytes } from './fingerprints.ts';
+import { FINGERPRINT_BYTES, FINGERPRINT_WORDS, wordsOfBytes } from './fingerprints.ts';
 
 /** What the index says of a row. */
 export const ID_NEW = 0;
@@ -21,7 +23,8 @@ export interface DedupIndex {
    * @param fingerprints FINGERPRINT_WORDS words per row
    * @param rows how many rows
    * @param verdicts receives ID_NEW, ID_DUPLICATE or ID_CONFLICT per row
-   * @throws PipelineError unavailable when the index cannot be read; the caller then abandons the rows
+   * @throws PipelineError unavailable when the index cannot be read; the caller then abandons the
+   *   rows
    */
   lookupOrInsert(fingerprints: Uint32Array, rows: number, verdicts: Uint8Array): Promise<void>;
 }
@@ -34,8 +37,8 @@ const FILL_LOW = 0.5;
 const FILL_HIGH = 0.8;
 
 /**
- * The index in memory: open addressing in typed arrays, 24 bytes per slot, about 50 bytes per id. A slot
- * whose first word is 0 is free.
+ * The index in memory: open addressing in typed arrays, 24 bytes per slot, about 50 bytes per id. A
+ * slot whose first word is 0 is free.
  */
 export class MemoryDedupIndex implements DedupIndex {
   #size = 0;
@@ -63,12 +66,13 @@ export class MemoryDedupIndex implements DedupIndex {
   }
 
   /**
-   * Adds rows of committed silver files, for a rebuild; an id that is there already keeps its payload.
+   * Adds rows of committed silver files, for a rebuild; an id that is there already keeps its
+   * payload.
    * @param bytes FINGERPRINT_BYTES per row, as the deriver returns them
    */
   insertFingerprints(bytes: Uint8Array): void {
+    assert(bytes.length % FINGERPRINT_BYTES === 0, 'whole fingerprints', { bytes: bytes.length });
     const words = wordsOfBytes(bytes);
-    assert(words.length % FINGERPRINT_WORDS === 0, 'whole fingerprints', { bytes: bytes.length });
     for (let at = 0; at < words.length; at += FINGERPRINT_WORDS) this.#decide(words, at);
   }
 

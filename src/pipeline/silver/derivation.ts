@@ -1,10 +1,11 @@
 /**
- * What a derivation produces: rows by date, dead letters, counts and watermarks, gathered sub-batch by
- * sub-batch. Pure.
+ * What a derivation produces: rows by date, dead letters, counts and watermarks, gathered sub-batch
+ * by sub-batch. Pure.
  *
- * V1 Every row of an owned bucket is exactly one of: silver row, duplicate, conflict, dead letter (P6).
- * V5 A watermark is the latest event time of a partition's silver rows and duplicates that are not in
- *    the future; one event with a wild time closes nothing.
+ * V1 Every row of an owned bucket is exactly one of: silver row, duplicate, conflict, dead letter
+ *    (P6).
+ * V5 A watermark is the latest event time of a partition's silver rows and duplicates that are not
+ *    in the future; one event with a wild time closes nothing.
  */
 import { assert } from '../../errors.ts';
 import type { StructType } from '../types.ts';

@@ -1,10 +1,10 @@
 /**
- * The rows of one sub-batch on their way from JSON text to typed columns: a token table filled event
- * by event, then one pass per column over it. Pure.
+ * The rows of one sub-batch on their way from JSON text to typed columns: a token table filled
+ * event by event, then one pass per column over it. Pure.
  *
  * E1 Slots are dense: an event that is refused, or not wanted, leaves its slot to the next one.
- * E2 After `decodeFields` every declared field has a row for every slot; what was not taken is null and
- *    noted in `findings`.
+ * E2 After `decodeFields` every declared field has a row for every slot; what was not taken is null
+ *    and noted in `findings`.
  */
 import { assert, PipelineError } from '../../errors.ts';
 import type { Vector } from '../columns.ts';

@@ -1,8 +1,9 @@
 /**
- * Takes one JSON event apart: where the value of each declared field lies, and which members are not
- * declared. Pure, and the hottest loop of the silver stage.
+ * Takes one JSON event apart: where the value of each declared field lies, and which members are
+ * not declared. Pure, and the hottest loop of the silver stage.
  *
- * K1 The whole value is validated (J1) before anything of it counts; a refused event leaves no trace.
+ * K1 The whole value is validated (J1) before anything of it counts; a refused event leaves no
+ *    trace.
  * K2 Of members with the same name the last counts, and the event is marked.
  */
 import { IntList } from './int-list.ts';

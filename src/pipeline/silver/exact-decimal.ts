@@ -9,7 +9,9 @@
 /** More digits than any type holds; keeps 10^exponent from being written out. */
 const DIGITS_MAX = 400;
 
-/** A finite decimal number: ±digits × 10^exponent. Digits have no zero at either end; zero is ''. */
+/**
+ * A finite decimal number: ±digits × 10^exponent. Digits have no zero at either end; zero is ''.
+ */
 export class ExactDecimal {
   readonly negative: boolean;
   readonly digits: string;

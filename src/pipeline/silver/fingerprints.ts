@@ -1,9 +1,10 @@
 /**
- * Fingerprints of silver rows: 128 bits of the event id and 64 bits of the payload. Pure, the same on
- * every machine, and the same whether taken while deriving or from a silver file read back.
+ * Fingerprints of silver rows: 128 bits of the event id and 64 bits of the payload. Pure, the same
+ * on every machine, and the same whether taken while deriving or from a silver file read back.
  *
- * H1 The id hash covers the id's value and its class of types: an id that widens from integer to long
- *    keeps its hash, and a string does not share one with a number. Payload: H2, H3 of payload-hash.
+ * H1 The id hash covers the id's value and its class of types: an id that widens from integer to
+ *    long keeps its hash, and a string does not share one with a number. Payload: H2, H3 of
+ *    payload-hash.
  */
 import { assert, PipelineError } from '../../errors.ts';
 import { isTextual } from '../column-builder.ts';

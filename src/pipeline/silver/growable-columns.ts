@@ -1,11 +1,16 @@
-/** Growable columns of the types with children, and the builder that belongs to a type (C1, C2). Pure. */
+/**
+ * Growable columns of the types with children, and the builder that belongs to a type (C1, C2).
+ * Pure.
+ */
 import { entryTypeOf } from '../column-builder.ts';
 import type { Vector } from '../columns.ts';
 import type { DataType } from '../types.ts';
 import { ColumnBuilder } from './growable-column.ts';
 import { BooleanBuilder, BytesBuilder, FixedBuilder } from './growable-scalars.ts';
 
-/** Arrays, and maps as lists of (key, value): append the elements to `child`, then close the row. */
+/**
+ * Arrays, and maps as lists of (key, value): append the elements to `child`, then close the row.
+ */
 export class ListBuilder extends ColumnBuilder {
   readonly child: ColumnBuilder;
   #offsets = new Int32Array(1);

@@ -28,7 +28,9 @@ const CAST_WORDS = new Int32Array(2);
 const CAST_DOUBLE = new Float64Array(CAST_WORDS.buffer);
 const CAST_FLOAT = new Float32Array(CAST_WORDS.buffer);
 
-/** Fixed-width values as 32-bit words, low word first; bytes and shorts are narrowed in the view. */
+/**
+ * Fixed-width values as 32-bit words, low word first; bytes and shorts are narrowed in the view.
+ */
 export class FixedBuilder extends ColumnBuilder {
   /** 32-bit words of a row: 1, 2 or 4. */
   readonly width: number;

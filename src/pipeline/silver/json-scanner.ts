@@ -340,8 +340,8 @@ function follows(data: Uint8Array, at: number, end: number, word: Uint8Array): b
 }
 
 /**
- * Marks the lowest of four bytes that is a quote, a backslash or a control character, by the top bit
- * of that byte; bytes above it may be marked wrongly. 0: there is none.
+ * Marks the lowest of four bytes that is a quote, a backslash or a control character, by the top
+ * bit of that byte; bytes above it may be marked wrongly. 0: there is none.
  */
 function specialBytes(word: number): number {
   const quote = word ^ 0x22222222;

@@ -39,7 +39,9 @@ export function bytesEqual(
 /** A set of names, each known by its index in the list it was made from. */
 export class MemberNames {
   readonly #encoded: readonly Uint8Array[];
-  /** Of each name: its bytes, and where its bytes as words begin, the last word padded with zeros. */
+  /**
+   * Of each name: its bytes, and where its bytes as words begin, the last word padded with zeros.
+   */
   readonly #lengths: Int32Array;
   readonly #wordStarts: Int32Array;
   readonly #words: Int32Array;

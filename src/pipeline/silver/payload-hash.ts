@@ -2,9 +2,9 @@
  * The payload hash of rows: 64 bits over named columns, column by column. Pure, the same on every
  * machine; stored in fingerprints, so its definition must not change.
  *
- * H2 Each column counts by name and class of types: null and absent are the same, and neither the order
- *    of fields nor a new field that is null changes the hash. So hashes that were stored before an
- *    additive schema change still hold.
+ * H2 Each column counts by name and class of types: null and absent are the same, and neither the
+ *    order of fields nor a new field that is null changes the hash. So hashes that were stored
+ *    before an additive schema change still hold.
  * H3 Entries of a map count in any order; elements of an array in theirs.
  *
  * A row has two lanes. Columns are absorbed in the order of their names, 8 bytes a step, each lane

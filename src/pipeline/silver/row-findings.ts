@@ -1,6 +1,6 @@
 /**
- * What is noted about the rows of a sub-batch while their fields are decoded: quality flags, and raw
- * JSON to keep in `_rescued`. Rows without findings cost nothing. Pure.
+ * What is noted about the rows of a sub-batch while their fields are decoded: quality flags, and
+ * raw JSON to keep in `_rescued`. Rows without findings cost nothing. Pure.
  *
  * R1 Flags of a row stand in a fixed order: id, time, fields as declared, then unknown_fields,
  *    duplicate_keys, future_event_time.

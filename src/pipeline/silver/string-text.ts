@@ -106,8 +106,8 @@ const BASE64 = new Int8Array(256).fill(-1);
 for (let i = 0; i < BASE64_LETTERS.length; i++) BASE64[BASE64_LETTERS.charCodeAt(i)] = i;
 
 /**
- * Decodes base64 (RFC 4648 section 4) with padding and without spare bits, so that each binary value
- * has one spelling.
+ * Decodes base64 (RFC 4648 section 4) with padding and without spare bits, so that each binary
+ * value has one spelling.
  * @returns false when the text is none
  */
 export function base64Into(

@@ -1,8 +1,8 @@
 /**
  * The schemas of the silver and the dead-letter table. Pure. Source: design section 4.
  *
- * S1 Every column is nullable: what is required is enforced by the derivation (a row without it is a
- *    dead letter), so that adding a field is always an additive change of the table.
+ * S1 Every column is nullable: what is required is enforced by the derivation (a row without it is
+ *    a dead letter), so that adding a field is always an additive change of the table.
  * S2 The partition column is last in the table's schema and absent from its data files.
  */
 import { PipelineError } from '../../errors.ts';

@@ -1,4 +1,6 @@
-/** Classes of types whose values are hashed alike, so that a widened column keeps its hashes. Pure. */
+/**
+ * Classes of types whose values are hashed alike, so that a widened column keeps its hashes. Pure.
+ */
 import type { DataType } from '../types.ts';
 
 /** Stored hashes depend on these numbers: they must not change. */

@@ -1,4 +1,6 @@
-/** V1, V2, R1 to R3, F1 to F3: the deriver agrees with an independent slow one, however it is cut. */
+/**
+ * V1, V2, R1 to R3, F1 to F3: the deriver agrees with an independent slow one, however it is cut.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
@@ -156,7 +158,7 @@ test('every rescued text is JSON, and every dead letter keeps its bytes and says
   );
 });
 
-test('H1 H2: fingerprints taken again from the silver rows are those of the derivation', async () => {
+test('H1 H2: fingerprints taken again from silver rows are those of the derivation', async () => {
   await fc.assert(
     fc.asyncProperty(world, async (given) => {
       const results = await deriveAll(given, cutIntoCalls(given), 5);

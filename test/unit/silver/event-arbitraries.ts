@@ -210,7 +210,8 @@ function quoted(text: string, escapeAt: number): string {
   if (escapeAt === 0 || text.length === 0) return raw;
   const at = escapeAt % text.length;
   const unit = text.charCodeAt(at).toString(16).padStart(4, '0');
-  return `${JSON.stringify(text.slice(0, at)).slice(0, -1)}\\u${unit}${JSON.stringify(text.slice(at + 1)).slice(1)}`;
+  const before = JSON.stringify(text.slice(0, at)).slice(0, -1);
+  return `${before}\\u${unit}${JSON.stringify(text.slice(at + 1)).slice(1)}`;
 }
 
 const escapeChoice = fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, fc.nat(50));

@@ -1,4 +1,6 @@
-/** Every poison form of faults.md 109 to 122 that a record's value can take, and where it ends up. */
+/**
+ * Every poison form of faults.md 109 to 122 that a record's value can take, and where it ends up.
+ */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { RowValue } from '../../../src/pipeline/column-builder.ts';
