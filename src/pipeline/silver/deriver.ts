@@ -63,7 +63,7 @@ export class SilverDeriver {
   readonly #lateRows = new BooleanBuilder(primitive('boolean'));
   readonly #delays = new FixedBuilder(primitive('double'));
   readonly #versions = new FixedBuilder(primitive('integer'));
-  /** By slot: bronze row, place among the sub-batch's rows, event date, whether in the future. */
+  /** By slot: bronze row, event date, whether in the future. */
   readonly #sourceRows: Int32Array;
   readonly #dates: Int32Array;
   readonly #future: Uint8Array;
