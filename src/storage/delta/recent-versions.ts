@@ -2,6 +2,7 @@
  * The newest versions of a table in memory, so that a reader that keeps up with the log does not read
  * it again. Pure data structure; holds a contiguous tail, bounded by versions and by files.
  */
+import { assert } from '../../errors.ts';
 import type { LogEntry } from './actions.ts';
 import type { TableSnapshot } from './snapshot.ts';
 import type { CommitSummary } from './transaction.ts';
@@ -19,10 +20,10 @@ export class RecentVersions {
   #versions: RecentVersion[] = [];
   #files = 0;
 
-  /** Adds the version that follows the last one; any other version starts afresh. */
+  /** Adds the version that follows the last one. */
   push(entry: LogEntry, snapshot: TableSnapshot): void {
     const last = this.#versions.at(-1);
-    if (last && last.commit.version + 1 !== entry.version) this.clear();
+    assert(!last || last.commit.version + 1 === entry.version, 'versions enter in order');
     const commit = summaryOf(entry);
     this.#versions.push({ snapshot, commit });
     this.#files += weight(commit);

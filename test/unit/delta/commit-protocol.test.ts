@@ -318,6 +318,20 @@ describe('the phantom rule (D4, fault 4)', () => {
     assert.deepEqual(outcome, { kind: 'fenced', appId: 'p', expected: undefined, actual: 5n });
   });
 
+  it('does not create a version again that was there and is gone', async () => {
+    const { sleeper, cleanUp, store } = await overslept(4);
+    const original = sleeper.link.createIfAbsent.bind(sleeper.link);
+    sleeper.link.createIfAbsent = async (key, body) => {
+      sleeper.link.createIfAbsent = original;
+      const outcome = await original(key, body);
+      await cleanUp();
+      return outcome;
+    };
+    const outcome = await sleeper.table.commit(append('late', p(undefined, 1n)));
+    assert.deepEqual(outcome, { kind: 'fenced', appId: 'p', expected: undefined, actual: 5n });
+    assert.equal(await store.get(versionKey(1)), undefined);
+  });
+
   it('commits the files again at the head when no progress forbids it', async () => {
     const { sleeper, cleanUp, ambient, process } = await overslept(4);
     const original = sleeper.link.createIfAbsent.bind(sleeper.link);
