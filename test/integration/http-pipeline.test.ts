@@ -49,7 +49,10 @@ async function servedWithEvents(t: TestContext): Promise<ServedPipeline> {
     async () => {
       const status = await get<Status>(served, '/v1/status');
       assert.equal(status.totals.silverRows, EVENTS);
-      assert.deepEqual(status.hops.map(({ behind }) => behind), [0, 0, 0]);
+      assert.deepEqual(
+        status.hops.map(({ behind }) => behind),
+        [0, 0, 0],
+      );
     },
     { withinMs: 60_000 },
   );
@@ -144,6 +147,8 @@ test('a partition placed by hand moves there, stays, and is let go of again', as
   const dryRun = { strategy: 'even', dryRun: true };
   const planned = await change<Rebalanced>(served, 'POST', '/v1/rebalance', dryRun);
   assert.equal(planned.body.outcome, 'planned');
-  const carriedOut = await change<Rebalanced>(served, 'POST', '/v1/rebalance', { strategy: 'even' });
+  const carriedOut = await change<Rebalanced>(served, 'POST', '/v1/rebalance', {
+    strategy: 'even',
+  });
   assert.equal(carriedOut.body.outcome, 'carried out');
 });

@@ -3,7 +3,10 @@
  * was asked for.
  */
 import type { Sample, Status, Workers } from '../../src/supervisor/http/api-schemas.ts';
-import type { DurationCounts, SupervisorControl } from '../../src/supervisor/http/supervisor-control.ts';
+import type {
+  DurationCounts,
+  SupervisorControl,
+} from '../../src/supervisor/http/supervisor-control.ts';
 
 const AT = '2026-11-23T04:20:00.000Z';
 

@@ -28,7 +28,11 @@ import { someAdapters } from './cli-host.ts';
 export interface ServedPipelineOptions {
   readonly partitions?: number;
   readonly workers?: number;
-  readonly tokens?: readonly { readonly name: string; readonly role: string; readonly token: string }[];
+  readonly tokens?: readonly {
+    readonly name: string;
+    readonly role: string;
+    readonly token: string;
+  }[];
   /** Redis for state and queues; default: embedded. */
   readonly redis?: { readonly url: string; readonly prefix: string };
 }

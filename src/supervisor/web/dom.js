@@ -82,11 +82,7 @@ export function liveTable(table, shape) {
   const body = el('tbody');
   table.append(el('caption', {}, shape.caption), el('thead', {}, head), body);
   const make = () =>
-    el(
-      'tr',
-      {},
-      ...shape.columns.map(({ number }) => el('td', { class: number ? 'number' : '' })),
-    );
+    el('tr', {}, ...shape.columns.map(({ number }) => el('td', { class: number ? 'number' : '' })));
   const update = (tr, row) => {
     for (const [index, { cell }] of shape.columns.entries()) {
       const td = tr.children[index];

@@ -100,7 +100,9 @@ function drawHops() {
       behind: plural(partitions.length, 'partition'),
       tone: 'behind',
     },
-    stage('Bronze', 'rows', rowsOf('bronze.'), bronze, (behind) => plural(Number(behind), 'record')),
+    stage('Bronze', 'rows', rowsOf('bronze.'), bronze, (behind) =>
+      plural(Number(behind), 'record'),
+    ),
     stage('Silver', 'events', rowsOf('silver.'), silver, versions),
     stage('Gold', 'windows', rowsOf('gold.'), gold, versions),
   ];
@@ -252,7 +254,10 @@ function stateCell(state, reason) {
 /** A button that only operators see. */
 function actionCell(key, label, name, act) {
   if (role !== 'operator') return '';
-  return { key, make: () => el('button', { type: 'button', 'aria-label': name, click: act }, label) };
+  return {
+    key,
+    make: () => el('button', { type: 'button', 'aria-label': name, click: act }, label),
+  };
 }
 
 const drawPartitions = liveTable(byId('partitions'), {
