@@ -19,6 +19,7 @@ export interface ConfigProblem {
 /** Path segments as zod and yaml use them. */
 export type ConfigPath = readonly (string | number)[];
 
+/** A path as people write it: `gold[0].measures.requests`. */
 export function formatPath(path: ConfigPath): string {
   return path.reduce<string>((text, part) => {
     if (typeof part === 'number') return `${text}[${part}]`;

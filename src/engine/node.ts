@@ -335,6 +335,7 @@ export class PipelineNode {
 
   async #stopped(unit: Unit, running: RunningUnit, reason: StopReason): Promise<void> {
     if (reason.kind !== 'failed' && reason.kind !== 'escalated') return;
+    // ND2: the unit stays on the node as failed.
     running.failure ??= reason.error;
     const parsed = parseUnit(unit)!;
     const key = parsed.kind === 'partition' ? `partition:${parsed.index}` : `writer:${unit}`;

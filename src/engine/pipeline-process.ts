@@ -160,6 +160,9 @@ export class PipelineProcess {
   async close(): Promise<void> {
     await Promise.all(this.#supervisors.map((supervisor) => supervisor.close()));
     await Promise.all(this.#agents.map((agent) => agent.leave()));
+    const { bronze, deadLetter, silver, gold } = this.tables;
+    // A checkpoint that is being written needs the store.
+    await Promise.all([bronze, deadLetter, silver, ...gold.values()].map((table) => table.idle()));
     const { source, queue, state, store } = this.ports;
     await queue.close();
     await source.close();

@@ -27,6 +27,7 @@ export interface NodeView {
   readonly failures: ReadonlyMap<Unit, PipelineError>;
 }
 
+/** What a node tells the `run` that started its process. */
 export function reportOf(node: PipelineNode): WorkerReport {
   return {
     kind: 'report',
@@ -40,6 +41,7 @@ export function reportOf(node: PipelineNode): WorkerReport {
   };
 }
 
+/** A report as `run` uses it; names of units that are none are left out. */
 export function viewOf(report: WorkerReport): NodeView {
   const failures = new Map<Unit, PipelineError>();
   for (const { unit, errorKind, code, message } of report.failures) {

@@ -4,7 +4,7 @@
  * Invariants:
  * - WP1 A worker that ends is started again, with growing pauses while it keeps ending; its units go to
  *   the others meanwhile.
- * - WP2 A worker whose `run` is gone notices by its closed channel and drains itself.
+ * A worker whose `run` is gone notices by its closed channel and drains itself (cli/roles.ts).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Ambient } from '../ambient.ts';

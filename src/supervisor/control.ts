@@ -22,7 +22,12 @@ export async function readPlacement(state: StateStore): Promise<Map<Unit, string
   return unitMap(await state.getHash(PLACEMENT));
 }
 
-export async function writePlacement(state: StateStore, before: Placement, after: Placement): Promise<void> {
+/** Keeps a plan; units that it leaves out lose their member. */
+export async function writePlacement(
+  state: StateStore,
+  before: Placement,
+  after: Placement,
+): Promise<void> {
   const fields: Record<string, string> = {};
   for (const unit of before.keys()) if (!after.has(unit)) fields[unit] = '';
   for (const [unit, memberId] of after) fields[unit] = memberId;
@@ -35,14 +40,20 @@ export async function readPinned(state: StateStore): Promise<Map<Unit, string>> 
 }
 
 /** @param memberId undefined lets the supervisor place the unit again */
-export async function pinUnit(state: StateStore, unit: Unit, memberId: string | undefined): Promise<void> {
+export async function pinUnit(
+  state: StateStore,
+  unit: Unit,
+  memberId: string | undefined,
+): Promise<void> {
   await state.setHash(PINNED, { [unit]: memberId ?? '' });
 }
 
+/** Lets the supervisor place every unit again. */
 export async function clearPinned(state: StateStore): Promise<void> {
   await state.delete(PINNED);
 }
 
+/** What operators asked for. */
 export async function readControl(state: StateStore): Promise<Control> {
   const fields = await state.getHash(CONTROL);
   const draining = Object.entries(fields).flatMap(([name, value]) =>
@@ -51,16 +62,25 @@ export async function readControl(state: StateStore): Promise<Control> {
   return { paused: fields['paused'] === 'true', draining: new Set(draining) };
 }
 
+/** Stops or continues all fetching. */
 export async function setPaused(state: StateStore, paused: boolean): Promise<void> {
   await state.setHash(CONTROL, { paused: String(paused) });
 }
 
-export async function setDraining(state: StateStore, memberId: string, draining: boolean): Promise<void> {
+/** Asks a member to give everything back, or lets it work again. */
+export async function setDraining(
+  state: StateStore,
+  memberId: string,
+  draining: boolean,
+): Promise<void> {
   await state.setHash(CONTROL, { [`drain:${memberId}`]: String(draining) });
 }
 
 /** Asks the leader to rebalance, from a supervisor that stands by. */
-export async function requestRebalance(state: StateStore, strategy: 'sticky' | 'even'): Promise<void> {
+export async function requestRebalance(
+  state: StateStore,
+  strategy: 'sticky' | 'even',
+): Promise<void> {
   await state.setHash(CONTROL, { rebalance: strategy });
 }
 

@@ -26,6 +26,7 @@ export interface Member {
 
 const PREFIX = 'member:';
 
+/** Name of the lease that shows that a member lives. */
 export function memberLease(memberId: string): string {
   return `${PREFIX}${memberId}`;
 }
@@ -71,7 +72,9 @@ export async function forgetMember(state: StateStore, memberId: string): Promise
 }
 
 function memberOf(memberId: string, fields: Readonly<Record<string, string>>): Member | undefined {
-  const roles = (fields['roles'] ?? '').split(',').filter((role) => role === 'worker' || role === 'writer');
+  const roles = (fields['roles'] ?? '')
+    .split(',')
+    .filter((role) => role === 'worker' || role === 'writer');
   if (roles.length === 0) return undefined;
   const number = (name: string): number => Number(fields[name]) || 0;
   return {

@@ -7,6 +7,8 @@
  *   lease runs out. The lease only saves work: the table's txn fences whoever is late (P2).
  * - NA2 A node that could not renew its membership in time (it was stopped, or Redis was away) ends its
  *   units only when another member has taken their lease.
+ * - NA4 A unit that was fenced or crashed too often is tried again after a pause, as long as it is placed
+ *   here; one that stopped because of its input or its tables stays stopped until it is moved (P8).
  * - NA3 Without the state store a node goes on with what it has: the logs decide, not Redis (P1).
  */
 import type { Ambient } from '../ambient.ts';
@@ -14,11 +16,32 @@ import type { PipelineNode } from '../engine/node.ts';
 import { errorFields, type Logger } from '../logger.ts';
 import type { Lease, StateStore } from '../storage/state/state-store.ts';
 import { readControl, readPlacement, toleratesOutage } from './control.ts';
-import { announceMember, forgetMember, HEARTBEAT_MS, MEMBER_TTL_MS, memberLease } from './membership.ts';
+import {
+  announceMember,
+  forgetMember,
+  HEARTBEAT_MS,
+  MEMBER_TTL_MS,
+  memberLease,
+} from './membership.ts';
 import type { MemberRole, Unit } from './units.ts';
 
+/** What an agent needs of a node. */
+export type AgentNode = Pick<
+  PipelineNode,
+  | 'nodeId'
+  | 'units'
+  | 'failures'
+  | 'restarts'
+  | 'start'
+  | 'release'
+  | 'abandon'
+  | 'pause'
+  | 'resume'
+  | 'close'
+>;
+
 export interface NodeAgentOptions {
-  readonly node: PipelineNode;
+  readonly node: AgentNode;
   readonly state: StateStore;
   readonly roles: readonly MemberRole[];
   readonly process: { readonly host: string; readonly pid: number; memoryBytes(): number };
@@ -30,6 +53,8 @@ export interface NodeAgentOptions {
 
 /** How often a node compares what it runs with the plan, milliseconds. */
 const STEP_MS = 250;
+/** Pause before a failed unit is started again, milliseconds. */
+const RETRY_MS = 5_000;
 
 export class NodeAgent {
   readonly #options: NodeAgentOptions;
@@ -37,6 +62,7 @@ export class NodeAgent {
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
   readonly #startedAtMs: number;
+  readonly #retryDueMs = new Map<Unit, number>();
   #member: Lease | undefined;
   #paused = false;
   #draining = false;
@@ -137,6 +163,7 @@ export class NodeAgent {
       for (const unit of node.units) {
         if (placement.get(unit) !== node.nodeId) void this.#giveBack(unit);
       }
+      await this.#endFailed();
       for (const [unit, memberId] of placement) {
         if (memberId === node.nodeId) await this.#take(unit);
       }
@@ -147,9 +174,21 @@ export class NodeAgent {
     }
   }
 
+  /** NA4 */
+  async #endFailed(): Promise<void> {
+    const { node, ambient } = this.#options;
+    for (const [unit, { kind }] of node.failures) {
+      if (kind !== 'fenced' && kind !== 'internal') continue;
+      this.#retryDueMs.set(unit, ambient.clock.monotonicMs() + RETRY_MS);
+      await node.abandon(unit);
+    }
+  }
+
+  /** NA1 */
   async #take(unit: Unit): Promise<void> {
-    const { node, state } = this.#options;
+    const { node, state, ambient } = this.#options;
     if (node.units.has(unit)) return;
+    if (ambient.clock.monotonicMs() < (this.#retryDueMs.get(unit) ?? 0)) return;
     const lease = await state.acquireLease(unit, node.nodeId, MEMBER_TTL_MS);
     if (!lease) return;
     this.#leases.set(unit, lease);

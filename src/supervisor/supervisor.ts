@@ -98,13 +98,17 @@ export class Supervisor {
   }
 
   /** Plans without carrying out: what a rebalance would move. */
-  async plan(strategy: 'sticky' | 'even'): Promise<{ readonly before: Placement; readonly after: Placement }> {
+  async plan(
+    strategy: 'sticky' | 'even',
+  ): Promise<{ readonly before: Placement; readonly after: Placement }> {
     const { alive } = await this.#members();
     return this.#planWith(alive, strategy);
   }
 
   /** Plans and writes the plan; nodes follow it within moments. */
-  async rebalance(strategy: 'sticky' | 'even'): Promise<{ readonly before: Placement; readonly after: Placement }> {
+  async rebalance(
+    strategy: 'sticky' | 'even',
+  ): Promise<{ readonly before: Placement; readonly after: Placement }> {
     const planned = await this.plan(strategy);
     await this.#carryOut(planned.before, planned.after);
     return planned;
@@ -177,10 +181,15 @@ export class Supervisor {
   }
 
   /** SU2: a process of this machine that has ended loses its leases without waiting for their end. */
-  async #members(): Promise<{ readonly alive: readonly Member[]; readonly dead: readonly string[] }> {
+  async #members(): Promise<{
+    readonly alive: readonly Member[];
+    readonly dead: readonly string[];
+  }> {
     const { state, processes } = this.#options;
     const { alive, dead } = await readMembers(state);
-    const ended = alive.filter(({ host, pid }) => host === processes.host && !processes.isAlive(pid));
+    const ended = alive.filter(
+      ({ host, pid }) => host === processes.host && !processes.isAlive(pid),
+    );
     if (ended.length === 0) return { alive, dead };
     const endedIds = new Set(ended.map(({ memberId }) => memberId));
     const placement = await readPlacement(state);
@@ -196,6 +205,7 @@ export class Supervisor {
     };
   }
 
+  /** SU3 */
   async #planWith(
     members: readonly Member[],
     strategy: 'sticky' | 'even',
@@ -230,7 +240,8 @@ export class Supervisor {
       const parsed = parseUnit(key);
       const { endOffset, nextOffset } = await state.getHash(key);
       const lag = Number(endOffset) - Number(nextOffset);
-      if (parsed?.kind === 'partition' && Number.isFinite(lag)) lags.set(parsed.index, Math.max(0, lag));
+      if (parsed?.kind === 'partition' && Number.isFinite(lag))
+        lags.set(parsed.index, Math.max(0, lag));
     }
     return lags;
   }

@@ -46,6 +46,7 @@ export interface BronzeState {
 
 type BronzeDecision = Decision<BronzeState, BronzeEffect>;
 
+/** A writer without partitions. */
 export function initialBronzeState(): BronzeState {
   return { batchIdNext: 1, tails: new Map(), open: [], sealDue: false, sealed: [] };
 }

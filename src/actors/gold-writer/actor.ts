@@ -208,6 +208,7 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
         const covered = coveredBy.get(aggregate)!;
         if (covered >= span.upTo) return;
         const own = slots.filter((one) => one.aggregate === aggregate);
+        // GW1
         const replaced = new Set(own.map(({ slot }) => slot));
         const removes: string[] = [];
         for (const file of table.snapshot.files()) {

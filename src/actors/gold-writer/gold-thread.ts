@@ -114,6 +114,7 @@ const api = {
     for (const [aggregate, aggregator] of aggregators) {
       const slots = touched(aggregate, aggregator);
       for (const { batch, aggregates: names } of staged) {
+        // GT1
         if (names.has(aggregate)) aggregator.add(batch);
       }
       for (const slot of slots) {

@@ -31,6 +31,7 @@ export type PartitionState =
 
 type PartitionDecision = Decision<PartitionState, PartitionEffect>;
 
+/** Begins by reading how far bronze is. */
 export function startPartition(): PartitionDecision {
   return { state: { kind: 'recovering', then: 'running' }, effects: [{ kind: 'recover' }] };
 }

@@ -223,6 +223,7 @@ export function silverWriter(
       counts: derived.counts,
       countsByFlag: derived.countsByFlag,
     };
+    // SW1
     if (derived.dead.length > 0) {
       const expected = versionOrNone(deadCovered);
       await settled(
@@ -312,6 +313,7 @@ export function silverWriter(
           return deps.onCovered(effect.covered);
       }
     },
+    // SW2
     dispose: () => thread.terminate(),
   };
 }

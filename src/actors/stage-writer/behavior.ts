@@ -33,6 +33,7 @@ export type StageState<Derived> = { readonly kind: 'opening' } | OpenStage<Deriv
 
 type StageDecision<Derived> = Decision<StageState<Derived>, StageEffect<Derived>>;
 
+/** Begins by reading what the table covers. */
 export function startStage<Derived>(): StageDecision<Derived> {
   return { state: { kind: 'opening' }, effects: [{ kind: 'open' }] };
 }
@@ -98,6 +99,7 @@ function advance<Derived>(
     effects.push({ kind: 'commit', ...next.ready });
     next = { ...next, committing: next.ready.span, ready: undefined };
   }
+  // ST2
   if (!next.deriving && !next.ready && next.head > next.started) {
     const span = { spanId: next.spanIdNext, after: next.started, upTo: next.head };
     effects.push({ kind: 'derive', span });

@@ -62,6 +62,7 @@ const NUMERIC: ReadonlySet<DuckDBTypeId> = new Set([
   DuckDBTypeId.DECIMAL,
 ]);
 
+/** Whether a column of that type is shown right-aligned. */
 export function isNumericType(id: DuckDBTypeId): boolean {
   return NUMERIC.has(id);
 }
