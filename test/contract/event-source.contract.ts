@@ -137,18 +137,21 @@ export function eventSourceContract(
       );
     });
 
-    it('hands over bytes that may be transferred to another thread', async (t) => {
-      const { open, append } = await world(t);
-      await append(0, records(0, 2));
-      const reader = await (await open()).openPartition(0);
-      const result = await reader.fetch({ offset: 0n, maxBytes: KIB, maxWaitMs: 1000 });
-      assert.ok(result.kind === 'records' && result.bytes.length > 0);
-      const { buffer } = result.bytes;
-      assert.equal(buffer.byteLength, result.bytes.length);
-      structuredClone(buffer, { transfer: [buffer] });
-      const again = await reader.fetch({ offset: 0n, maxBytes: KIB, maxWaitMs: 1000 });
-      assert.equal(decodeFetch(0, 0n, again).length, 2);
-    });
+    // A small answer shares a pool's memory; a large one has memory that is all its own.
+    for (const valueBytes of [2, 300 * KIB]) {
+      it(`hands over bytes that may be transferred to a thread: ${valueBytes}`, async (t) => {
+        const { open, append } = await world(t);
+        await append(0, records(0, 2, valueBytes));
+        const reader = await (await open()).openPartition(0);
+        const result = await reader.fetch({ offset: 0n, maxBytes: KIB, maxWaitMs: 1000 });
+        assert.ok(result.kind === 'records' && result.bytes.length > 0);
+        const { buffer } = result.bytes;
+        assert.equal(buffer.byteLength, result.bytes.length);
+        structuredClone(buffer, { transfer: [buffer] });
+        const again = await reader.fetch({ offset: 0n, maxBytes: KIB, maxWaitMs: 1000 });
+        assert.equal(decodeFetch(0, 0n, again).length, 2);
+      });
+    }
 
     it('waits at the end for maxWaitMs and brings nothing', async (t) => {
       const { open, append } = await world(t);

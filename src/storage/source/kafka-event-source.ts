@@ -105,9 +105,9 @@ class KafkaEventSource implements EventSource {
       aborted: readonly AbortedTransaction[],
       known: OffsetRange,
     ) => {
-      const bytes = isAlone(records)
-        ? new Uint8Array(records.buffer, records.byteOffset, records.length)
-        : Uint8Array.from(records);
+      // Always a copy: the connection keeps a view of the response's memory and joins what comes next
+      // to it, which fails once that memory was transferred to a thread.
+      const bytes = new Uint8Array(records);
       return { kind: 'records', bytes, aborted, ...known } satisfies FetchResult;
     };
     const fetch = async (request: FetchRequest): Promise<FetchResult> => {
@@ -291,15 +291,3 @@ function truncated(
     { context: { topic, partition, offset, divergedAt: fetched.divergedAt } },
   );
 }
-
-/**
- * Whether a response's memory is all one partition's, so that the caller may have it as it is. The
- * rest is then too small for another partition's answer (topic 16, partition 40, record batch 61
- * bytes), and the memory too large for a pool.
- */
-function isAlone(records: Buffer): boolean {
-  return records.length > POOLED_BYTES_MAX && records.buffer.byteLength - records.length < 117;
-}
-
-/** Node hands out smaller buffers as parts of one, and sockets read in chunks of up to this much. */
-const POOLED_BYTES_MAX = 64 * 1024;
