@@ -44,7 +44,7 @@ test('one screen says that all is well, with every number it rests on', async (t
     ['Dead letters', '10'],
     ['Restarts', '0'],
     ['Memory', '256MiB'],
-    ['Records behind', '0'],
+    ['Behind', '0'],
   ]) {
     const tile = page.locator('.tile', { has: page.getByText(label!, { exact: true }) });
     assert.equal((await tile.locator('.value').innerText()).replaceAll(/\s/g, ''), value, label);
@@ -61,7 +61,7 @@ test('one screen says that all is well, with every number it rests on', async (t
 
 test('a part that stopped is said first and with its reason', async (t) => {
   const { page, control, screenshot } = await opened(t);
-  const reason = 'partition 2: offsets 12 to 90 were deleted before Tidemark read them';
+  const reason = 'offsets 12 to 90 were deleted before Tidemark read them';
   control.show({
     health: 'failed',
     findings: [
@@ -83,9 +83,9 @@ test('a part that stopped is said first and with its reason', async (t) => {
   assert.match(await page.title(), /^A part has stopped/);
   const findings = await page.locator('#findings li').allInnerTexts();
   assert.equal(findings.length, 2);
-  assert.match(findings[0]!, /failed\s*partition 2\s*partition 2: offsets 12 to 90/);
+  assert.match(findings[0]!, /failed\s*partition 2\s*offsets 12 to 90/);
   const first = page.locator('#partitions tbody tr').first();
-  assert.match(await first.innerText(), /^2\s+failed\s+partition 2: offsets 12 to 90/);
+  assert.match(await first.innerText(), /^2\s+failed\s+offsets 12 to 90/);
   assert.match(await page.locator('#hops').innerText(), /12,345 records, 75 s behind/);
   await screenshot('stopped-light');
   await page.emulateMedia({ colorScheme: 'dark' });
@@ -210,6 +210,7 @@ test('with tokens the page asks for one, keeps it in its tab, and shows a viewer
     await page.keyboard.press('Enter');
   };
   await signIn.waitFor();
+  await page.getByText('Not signed in').waitFor();
   await screenshot('sign-in');
   await enter('not-a-token-anybody-has');
   await signIn.getByRole('alert').filter({ hasText: 'not known' }).waitFor();
@@ -269,7 +270,7 @@ function contrastFailures(): string[] {
     canvas.fillRect(0, 0, 1, 1);
     canvas.fillStyle = color;
     canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+    return Array.from(canvas.getImageData(0, 0, 1, 1).data.subarray(0, 3));
   };
   const groundOf = (element: Element): number[] => {
     const behind = element.parentElement ? groundOf(element.parentElement) : [255, 255, 255];

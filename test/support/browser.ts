@@ -23,7 +23,7 @@ export interface TestPage {
   /** Uncaught errors and what the browser refused, such as violations of the content policy. */
   readonly errors: readonly string[];
   /** Keeps a picture when TIDEMARK_TEST_SCREENSHOTS names a folder. */
-  screenshot(name: string): Promise<void>;
+  readonly screenshot: (name: string) => Promise<void>;
 }
 
 /** Opens a browser with one empty page. */

@@ -45,7 +45,7 @@ export interface ServedPipeline {
   /** Lines of the log, parsed. */
   readonly logLines: readonly Readonly<Record<string, unknown>>[];
   /** Appends events; each value is one record. */
-  append(values: readonly string[]): Promise<void>;
+  readonly append: (values: readonly string[]) => Promise<void>;
 }
 
 const EVENT = {

@@ -28,6 +28,7 @@ export const LOCAL_SUBJECT: Subject = { name: 'local', role: 'operator' };
 const LOOPBACK_NAME = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/;
 const LOOPBACK_ADDRESS = /^(?:localhost|127(?:\.\d{1,3}){3}|\[?::1\]?)$/;
 
+/** Whether an address is this machine's own. */
 export function isLoopback(address: string): boolean {
   return LOOPBACK_ADDRESS.test(address);
 }

@@ -34,7 +34,12 @@ import { openApiDocument } from './openapi.ts';
 import { type PageAsset, readPageAssets } from './page-assets.ts';
 import { pipelineFamilies, processFamilies, type ProcessNumbers } from './pipeline-metrics.ts';
 import { HttpProblem, invalidRequest, PROBLEM_MEDIA_TYPE, problemOf } from './problem.ts';
-import { createQueueBoard, QUEUE_BOARD_PATH, type QueueBoardPlace } from './queue-board.ts';
+import {
+  createQueueBoard,
+  QUEUE_BOARD_PATH,
+  type QueueBoard,
+  type QueueBoardPlace,
+} from './queue-board.ts';
 import { RequestBudget } from './request-budget.ts';
 import { RequestCounts } from './request-counts.ts';
 import type { SupervisorControl } from './supervisor-control.ts';
@@ -181,14 +186,15 @@ export async function buildHttpServer(
       });
     }
   });
-  app.setErrorHandler((error, request, reply) => {
+  const answerFailure = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const problem = problemOf(error);
     if (problem.kind === 'internal') {
       logger.error('a request failed', { route: request.routeOptions.url, ...errorFields(error) });
     }
     request.problemDetail = problem.message;
     return sendProblem(reply, problem);
-  });
+  };
+  app.setErrorHandler(answerFailure);
   app.setNotFoundHandler((request) => {
     throw missing(request);
   });
@@ -198,14 +204,7 @@ export async function buildHttpServer(
   addPlainRoutes(app, options, counts, tokens.isEmpty);
   addPage(app, await readPageAssets(), options.queueBoard === undefined);
   const board = options.queueBoard && createQueueBoard(options.queueBoard);
-  if (board) {
-    await app.register(async (scope) => {
-      scope.addHook('onRoute', (route) => {
-        route.config = { ...route.config, takesBasic: true };
-      });
-      await scope.register(board.plugin, { prefix: QUEUE_BOARD_PATH });
-    });
-  }
+  if (board) await addBoard(app, board, answerFailure);
   return {
     app,
     async close() {
@@ -383,6 +382,32 @@ function addPage(
       if (withoutBoard) serve(QUEUE_BOARD_PATH, asset);
     } else serve(`/assets/${asset.name}`, asset);
   }
+}
+
+/** QB1: whatever routes the board has, only those that read are open. */
+async function addBoard(
+  app: FastifyInstance,
+  board: QueueBoard,
+  answerFailure: (error: unknown, request: FastifyRequest, reply: FastifyReply) => FastifyReply,
+): Promise<void> {
+  await app.register(async (scope) => {
+    scope.addHook('onRoute', (route) => {
+      route.config = { ...route.config, takesBasic: true };
+      // The board's own handler would answer without our headers, and with the words of Redis.
+      route.errorHandler = (error, request, reply) =>
+        void answerFailure(boardProblem(error), request, reply);
+    });
+    scope.addHook('onRequest', async (request) => {
+      if (isChange(request)) throw new HttpProblem('method-not-allowed', 'The board only shows.');
+    });
+    await scope.register(board.plugin, { prefix: QUEUE_BOARD_PATH });
+  });
+}
+
+/** What fails on the board is Redis, unless the server itself refused. */
+function boardProblem(error: unknown): unknown {
+  const isOurs = error instanceof HttpProblem || (error as { statusCode?: unknown }).statusCode;
+  return isOurs ? error : new HttpProblem('unavailable', 'Redis does not answer.');
 }
 
 function policyOf(reply: FastifyReply): Record<string, string> {

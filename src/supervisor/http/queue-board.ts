@@ -1,7 +1,7 @@
 /**
  * Bull Board at /queues, for queues that BullMQ keeps. Loaded only where there are any.
  *
- * QB1 It only shows: no retries, no promotion, no removal. Jobs are references, and writers find lost
+ * QB1 It only shows, and the server refuses everything but reads below its path: no retries, no promotion, no removal. Jobs are references, and writers find lost
  *     ones by themselves.
  * QB2 Its connection is its own and fails fast; an outage is a message on the board.
  */
@@ -60,11 +60,6 @@ export function createQueueBoard(place: QueueBoardPlace): QueueBoard {
     ),
     options: { uiConfig: { boardTitle: 'Tidemark queues', hideRedisDetails: true } },
   });
-  // Its own handler would answer with stacks.
-  adapter.setErrorHandler(() => ({
-    status: 500,
-    body: { error: 'Redis does not answer.', message: 'Redis does not answer.' },
-  }));
   adapter.setBasePath(QUEUE_BOARD_PATH);
   return {
     plugin: adapter.registerPlugin() as QueueBoard['plugin'],

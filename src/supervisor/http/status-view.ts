@@ -205,7 +205,10 @@ type Unjudged = Omit<Status, 'findings' | 'health'>;
 function findingsOf(status: Unjudged, facts: PipelineFacts): Finding[] {
   const findings: Finding[] = [];
   const add = (severity: Finding['severity'], subject: string, message: string): void => {
-    findings.push({ severity, subject, message });
+    // Reasons of loud stops often begin with what stopped.
+    const start = `${subject}: `;
+    const said = message.startsWith(start) ? message.slice(start.length) : message;
+    findings.push({ severity, subject, message: said });
   };
   for (const { partition, state, reason } of status.partitions) {
     if (state === 'failed') add('failed', `partition ${partition}`, reason ?? 'stopped');

@@ -130,12 +130,20 @@ function planned({ moves, loads }) {
   const moveRows = moves.map(({ unit, from, to }) =>
     el('tr', {}, el('td', {}, unit), el('td', {}, from ?? 'nobody'), el('td', {}, to ?? 'nobody')),
   );
-  const head = (...titles) =>
-    el('thead', {}, el('tr', {}, ...titles.map((title) => el('th', { scope: 'col' }, title))));
+  const head = (titles, align = '') =>
+    el(
+      'thead',
+      {},
+      el(
+        'tr',
+        {},
+        ...titles.map((title, i) => el('th', { scope: 'col', class: i > 0 ? align : '' }, title)),
+      ),
+    );
   return [
     el('p', {}, el('strong', {}, `${plural(moves.length, 'unit')} would move.`)),
-    el('table', {}, head('Worker', 'Units now', 'Then'), el('tbody', {}, ...loadRows)),
-    el('table', {}, head('Unit', 'From', 'To'), el('tbody', {}, ...moveRows)),
+    el('table', {}, head(['Worker', 'Units now', 'Then'], 'number'), el('tbody', {}, ...loadRows)),
+    el('table', {}, head(['Unit', 'From', 'To']), el('tbody', {}, ...moveRows)),
   ];
 }
 

@@ -59,6 +59,11 @@ export function keyed(parent, items, keyOf, make, update) {
 }
 
 /**
+ * What a cell shows: text, or an element that is made anew only when its key changes.
+ * @typedef {string | {key: string, make: () => Node}} Cell
+ */
+
+/**
  * A table that is told its rows again and again.
  * @template T
  * @param {Element} table
@@ -66,10 +71,9 @@ export function keyed(parent, items, keyOf, make, update) {
  *   caption: string,
  *   empty: string,
  *   keyOf: (row: T) => string,
- *   columns: readonly {title: string, number?: boolean, cell: (row: T) => string | Cell}[],
+ *   columns: readonly {title: string, number?: boolean, cell: (row: T) => Cell}[],
  * }} shape
  * @returns {(rows: readonly T[]) => void}
- * @typedef {{key: string, make: () => Node}} Cell an element that is made anew only when its key changes
  */
 export function liveTable(table, shape) {
   const head = el(

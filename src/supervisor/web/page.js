@@ -135,7 +135,7 @@ function growth(name) {
 
 const TILES = [
   {
-    label: 'Records behind',
+    label: 'Behind',
     value: () => [compact(samples.at(-1).lag), ''],
     points: () => samples.map(({ lag }) => lag),
   },
@@ -354,10 +354,9 @@ const drawQueues = liveTable(byId('queues'), {
 });
 
 function drawActivity() {
-  const shown = activities.length > 0 ? activities : [{ number: 0, at: '', text: 'Nothing yet.' }];
   keyed(
     byId('activity'),
-    shown,
+    activities,
     ({ number }) => String(number),
     ({ at, text, subject, outcome }) =>
       el(
@@ -408,6 +407,7 @@ function drawLine() {
     connecting: 'Connecting…',
     live: isStale ? `No reading for ${Math.round(silentMs / 1000)} s` : 'Live',
     lost: 'Connection lost; trying again',
+    'signed-out': 'Not signed in',
   };
   setText(byId('line'), texts[line]);
 }
@@ -423,7 +423,8 @@ const onEvent = {
     lastReadingMs = performance.now();
     const sample = sampleOf(next);
     // The history ends with the reading that comes as status right after it.
-    if (samples.at(-1)?.at !== sample.at) samples = [...samples.slice(1 - SAMPLES_MAX), sample];
+    const past = samples.at(-1)?.at === sample.at ? samples.slice(0, -1) : samples;
+    samples = [...past.slice(1 - SAMPLES_MAX), sample];
     draw();
     drawLine();
   },
@@ -471,9 +472,10 @@ function follow() {
     },
     event: (name, data) => onEvent[name]?.(data),
     lost(problem) {
-      line = 'lost';
+      const isRefused = problem instanceof ApiProblem && problem.status === 401;
+      line = isRefused ? 'signed-out' : 'lost';
       drawLine();
-      if (!(problem instanceof ApiProblem) || problem.status !== 401) return 'retry';
+      if (!isRefused) return 'retry';
       askForToken();
       return 'stop';
     },
@@ -503,6 +505,5 @@ byId('sign-out').addEventListener('click', () => {
 byId('pause').addEventListener('click', () => (status?.isPaused ? void resume() : confirmPause()));
 byId('rebalance').addEventListener('click', openRebalance);
 
-drawActivity();
 setInterval(drawLine, 1_000);
 follow();
