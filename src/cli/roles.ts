@@ -2,6 +2,7 @@
  * `tidemark supervisor`, `worker` and `writer`: one role per process, each scaled by its own count.
  * They find each other in Redis.
  */
+import { parseDurationMs } from '../config/quantity.ts';
 import { hostProcess } from '../engine/host-process.ts';
 import { PipelineProcess } from '../engine/pipeline-process.ts';
 import { reportOf, type UpstreamDone } from '../engine/worker-messages.ts';
@@ -12,6 +13,7 @@ import {
   defineCommand,
   EXIT,
   type ExitCode,
+  type OptionSpec,
   text,
   toggle,
   usageError,
@@ -23,6 +25,37 @@ import { serveHttp } from './serve-http.ts';
 const REPORT_MS = 250;
 
 const idOption = text('NAME', 'name of this process in the membership; default: a new one');
+
+const graceOption: OptionSpec<string> = {
+  value: 'SPAN',
+  summary: 'how long units may take to finish when this process is asked to end',
+  fallback: '25s',
+  repeatable: false,
+  parse: (given, _before, name) => {
+    if (parseDurationMs(given) !== undefined) return given;
+    throw usageError(`${name} takes a duration such as 25s or 2m; "${given}" is none.`);
+  },
+};
+
+/**
+ * Drains and closes within the grace, beyond which the process ends with what it has: nothing is
+ * lost (P1), somebody else only repeats it.
+ */
+async function drain(
+  { ambient, logger }: CommandContext,
+  grace: string,
+  close: () => Promise<void>,
+): Promise<void> {
+  const late = ambient.clock.after(parseDurationMs(grace)!, () => {
+    logger.warn('the drain took longer than its grace; ending at once', { grace });
+    process.exit(EXIT.unavailable);
+  });
+  try {
+    await close();
+  } finally {
+    late.cancel();
+  }
+}
 
 /** Opens a pipeline's process; embedded state has one owner and cannot be shared by processes. */
 async function openShared(context: CommandContext): Promise<PipelineProcess> {
@@ -50,7 +83,7 @@ function untilAborted(signal: AbortSignal): Promise<void> {
 const supervisorCommand = defineCommand({
   name: 'supervisor',
   summary: 'supervise workers and writers; serve REST, metrics and the web page',
-  options: { id: idOption },
+  options: { id: idOption, grace: graceOption },
   example: 'tidemark supervisor -c pipeline.yaml',
   run: async (context, { options }): Promise<ExitCode> => {
     const pipeline = await openShared(context);
@@ -58,8 +91,10 @@ const supervisorCommand = defineCommand({
     const http = await serveHttp(context, pipeline, supervisorId);
     context.terminal.note(`supervisor ${supervisorId}: ${http.address}`);
     await untilAborted(context.signal);
-    await http.close();
-    await pipeline.close();
+    await drain(context, options.grace, async () => {
+      await http.close();
+      await pipeline.close();
+    });
     return EXIT.ok;
   },
 });
@@ -70,6 +105,7 @@ function memberCommand(role: MemberRole, summary: string): Command {
     summary,
     options: {
       id: idOption,
+      grace: graceOption,
       ...(role === 'worker'
         ? { withWriters: toggle('also run silver and gold writers in this process') }
         : {}),
@@ -85,7 +121,7 @@ function memberCommand(role: MemberRole, summary: string): Command {
         parent.report(node);
         await context.ambient.clock.sleep(REPORT_MS, parent.signal);
       }
-      await pipeline.close();
+      await drain(context, options.grace, () => pipeline.close());
       parent.report(node);
       return EXIT.ok;
     },

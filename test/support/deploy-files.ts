@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { pipelineFamilies, processFamilies } from '../../src/supervisor/http/pipeline-metrics.ts';
+import { nameOfRoot } from '../../src/storage/query/lake-catalog.ts';
 import type { Status } from '../../src/supervisor/http/api-schemas.ts';
 
 export const projectDir = resolve(import.meta.dirname, '../..');
@@ -162,7 +163,14 @@ const BUSY: Status = {
     { stage: 'gold', behind: 1, lagSeconds: 1 },
   ],
   tables: [
-    { name: 'bronze/events', version: 1, rows: 1, files: 1, bytes: 1, committedAt: INSTANT },
+    {
+      name: nameOfRoot('bronze/events'),
+      version: 1,
+      rows: 1,
+      files: 1,
+      bytes: 1,
+      committedAt: INSTANT,
+    },
   ],
   queues: [{ name: 'silver', waiting: 0, active: 0, delayed: 0, completed: 0, failed: 0 }],
   totals: {

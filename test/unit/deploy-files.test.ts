@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { loadPipeline } from '../../src/config.ts';
 import { parseDurationMs } from '../../src/config/quantity.ts';
+import { nameOfRoot } from '../../src/storage/query/lake-catalog.ts';
 import {
   alertRules,
   composeFolder,
@@ -66,6 +67,17 @@ test('every alert has a severity, a summary and a runbook, and every runbook an 
     runbooks.map(([, name]) => name),
     alerts.map(({ alert }) => alert),
   );
+});
+
+test('the alert on missing commits looks at bronze, by the name that supervisors give it', () => {
+  const { expr } = alertRules().find(({ alert }) => alert === 'TidemarkNoCommits')!;
+  const [, only, but] = /table=~"(.+?)", table!~"(.+?)"/.exec(expr)!;
+  const isWatched = (root: string): boolean => {
+    const name = nameOfRoot(root);
+    return new RegExp(`^(?:${only})$`).test(name) && !new RegExp(`^(?:${but})$`).test(name);
+  };
+  const roots = ['bronze/events', 'bronze/events_dlq', 'silver/events', 'gold/events_hourly'];
+  assert.deepEqual(roots.filter(isWatched), ['bronze/events']);
 });
 
 test('every service of the compose file drops all capabilities and has bounds', () => {
