@@ -58,6 +58,11 @@ async function makeBucket({ lake }: PipelineConfig): Promise<string[]> {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const [file = 'pipeline.yaml', partitions = '4'] = process.argv.slice(2);
   const config = loadPipeline(file, { environment: process.env, cwd: process.cwd() });
-  const made = await prepare(config, Number(partitions));
-  console.log(made.length > 0 ? `made ${made.join(' and ')}` : 'topic and bucket are there');
+  try {
+    const made = await prepare(config, Number(partitions));
+    console.log(made.length > 0 ? `made ${made.join(' and ')}` : 'topic and bucket are there');
+  } catch (thrown) {
+    console.error((thrown as Error).message);
+    process.exitCode = 1;
+  }
 }
