@@ -30,7 +30,7 @@ import type { Outcome, SupervisorControl } from './supervisor-control.ts';
 /** One operation of the API. */
 export interface ApiRoute {
   readonly method: 'GET' | 'POST' | 'PUT';
-  /** As OpenAPI writes it: `/v1/partitions/{partition}`. */
+  /** As OpenAPI writes it: `/v1/partitions/{p}`. */
   readonly path: string;
   readonly operationId: string;
   readonly summary: string;
@@ -89,8 +89,8 @@ const inPath = z
   .regex(/^\d{1,9}$/)
   .transform(Number)
   .pipe(partitionSchema);
-const partitionParams = z.object({ partition: inPath });
-const workerParams = z.object({ worker: memberIdSchema });
+const partitionParams = z.object({ p: inPath });
+const workerParams = z.object({ id: memberIdSchema });
 
 export const API_ROUTES: readonly ApiRoute[] = [
   route({
@@ -113,7 +113,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
   }),
   route({
     method: 'POST',
-    path: '/v1/workers/{worker}/drain',
+    path: '/v1/workers/{id}/drain',
     operationId: 'drainWorker',
     summary: 'Have a worker finish and give back its units, or take that back',
     access: 'operator',
@@ -122,8 +122,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
     status: 202,
     response: drainedSchema,
     problems: ['not-found'],
-    run: async (control, { params, body }) =>
-      done(await control.drain(params.worker, body.draining)),
+    run: async (control, { params, body }) => done(await control.drain(params.id, body.draining)),
   }),
   route({
     method: 'GET',
@@ -137,7 +136,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
   }),
   route({
     method: 'GET',
-    path: '/v1/partitions/{partition}',
+    path: '/v1/partitions/{p}',
     operationId: 'getPartition',
     summary: 'One partition with its placement and last commit',
     access: 'viewer',
@@ -145,14 +144,14 @@ export const API_ROUTES: readonly ApiRoute[] = [
     response: partitionDetailSchema,
     problems: ['not-found', 'unavailable'],
     run: async (control, { params }) => {
-      const found = await control.partition(params.partition);
-      if (!found) throw refused({ kind: 'not-found', what: `partition ${params.partition}` });
+      const found = await control.partition(params.p);
+      if (!found) throw refused({ kind: 'not-found', what: `partition ${params.p}` });
       return found;
     },
   }),
   route({
     method: 'PUT',
-    path: '/v1/partitions/{partition}/worker',
+    path: '/v1/partitions/{p}/worker',
     operationId: 'placePartition',
     summary: 'Put a partition on a worker by hand, or let the supervisor choose again',
     access: 'operator',
@@ -162,7 +161,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
     response: placedSchema,
     problems: ['not-found', 'conflict'],
     run: async (control, { params, body }) =>
-      done(await control.place(params.partition, body.worker ?? undefined)),
+      done(await control.place(params.p, body.worker ?? undefined)),
   }),
   route({
     method: 'GET',
@@ -231,7 +230,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
   }),
 ];
 
-/** `/v1/partitions/:partition` of `/v1/partitions/{partition}`. */
+/** `/v1/partitions/:partition` of `/v1/partitions/{p}`. */
 export function fastifyPath(path: string): string {
   return path.replace(/\{(\w+)\}/g, ':$1');
 }

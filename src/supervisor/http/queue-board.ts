@@ -58,7 +58,9 @@ export function createQueueBoard(place: QueueBoardPlace): QueueBoard {
     queues: queues.map(
       (queue) => new BullMQAdapter(queue, { readOnlyMode: true, allowRetries: false }),
     ),
-    options: { uiConfig: { boardTitle: 'Tidemark queues', hideRedisDetails: true } },
+    options: {
+      uiConfig: { boardTitle: 'Tidemark queues', hideRedisDetails: true, hideDocsLink: true },
+    },
   });
   adapter.setBasePath(QUEUE_BOARD_PATH);
   return {

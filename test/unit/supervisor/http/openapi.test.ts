@@ -43,7 +43,7 @@ test('every route of design 7 is in it, with its body, answer and errors', () =>
     'GET /readyz',
     'GET /v1/assignments',
     'GET /v1/events',
-    'GET /v1/partitions/{partition}',
+    'GET /v1/partitions/{p}',
     'GET /v1/reconciliations',
     'GET /v1/status',
     'GET /v1/tables',
@@ -52,8 +52,8 @@ test('every route of design 7 is in it, with its body, answer and errors', () =>
     'POST /v1/rebalance',
     'POST /v1/reconciliations',
     'POST /v1/resume',
-    'POST /v1/workers/{worker}/drain',
-    'PUT /v1/partitions/{partition}/worker',
+    'POST /v1/workers/{id}/drain',
+    'PUT /v1/partitions/{p}/worker',
   ]);
   for (const route of API_ROUTES) {
     const operation = paths[route.path]![route.method.toLowerCase()]!;

@@ -91,9 +91,12 @@ async function world(t: TestContext, options: { readonly isLeading?: boolean } =
   };
   const flakyState = new Proxy(state, {
     get(target, name) {
-      stateAway.check();
       const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      if (typeof value !== 'function') return value;
+      return async (...args: unknown[]) => {
+        stateAway.check();
+        return value.apply(target, args) as unknown;
+      };
     },
   });
   let strategyCarriedOut: string | undefined;
