@@ -305,7 +305,7 @@ export const pipelineFileSchema = section(
     limits: section(
       {
         inFlight: size(2 ** 20).prefault('128MiB'),
-        batchCache: size(0).prefault('192MiB'),
+        batchCache: size(0).prefault('128MiB'),
         goldState: size(2 ** 20).prefault('256MiB'),
       },
       'Bounds on memory, per process.',
