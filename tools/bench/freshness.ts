@@ -28,7 +28,7 @@ export interface Freshness {
   readonly seconds: number;
   /** The longest that the producer was behind; a machine too busy to measure shows here. */
   readonly producerLagS: number;
-  /** Of the pipeline, over the time of the load. */
+  /** Of the pipeline, from its start to its end. */
   readonly cores: number;
   readonly peakRssBytes: number;
 }

@@ -3,8 +3,9 @@
  *
  * - MP1 CPU time is what the kernel adds to this process when it reaps a child, with all that the child
  *   reaped itself: exact, and free of sampling. Nothing else may end between the two readings.
- * - MP2 Peak memory is VmHWM, which never falls, summed over the processes: a last look shortly before
- *   the end is as good as one at the end.
+ * - MP2 Peak memory is VmHWM summed over the processes that live at a moment, the most of all looks.
+ *   VmHWM never falls, so a look shortly before the end is as good as one at the end.
+ * - MP3 What runs longer than LIMIT_MS is killed: a benchmark must not hang.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -12,6 +13,7 @@ import { readFileSync } from 'node:fs';
 /** Clock ticks per second in /proc; the same on every Linux architecture that Node runs on. */
 const TICKS_PER_S = 100;
 const LOOK_MS = 100;
+const LIMIT_MS = 900_000;
 
 /** CPU seconds of all children that this process has reaped. */
 export function reapedCpuSeconds(): number {
@@ -32,7 +34,7 @@ export interface Outcome {
   readonly stderr: string;
   /** From the start of the process to its end. */
   readonly wallS: number;
-  /** VmHWM summed over the process and its descendants. */
+  /** Of the process and its descendants (MP2). */
   readonly peakRssBytes: number;
 }
 
@@ -41,7 +43,7 @@ export class MeasuredProcess {
   readonly startedMs = performance.now();
   readonly ended: Promise<Outcome>;
   readonly #child: ChildProcess;
-  readonly #peaks = new Map<string, number>();
+  #peakRssBytes = 0;
 
   constructor(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
     const child = spawn(command, args, {
@@ -55,11 +57,15 @@ export class MeasuredProcess {
     child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
     const kill = (): void => void child.kill('SIGKILL');
     process.once('exit', kill);
-    const watch = setInterval(() => this.#look(`${child.pid}`), LOOK_MS);
+    const watch = setInterval(() => {
+      this.#peakRssBytes = Math.max(this.#peakRssBytes, peakOfTree(`${child.pid}`));
+    }, LOOK_MS);
+    const limit = setTimeout(kill, LIMIT_MS);
     this.ended = new Promise((done, failed) => {
       child.on('error', failed);
       child.on('close', (code) => {
         clearInterval(watch);
+        clearTimeout(limit);
         process.off('exit', kill);
         const wallS = (performance.now() - this.startedMs) / 1000;
         done({ code, stdout, stderr, wallS, peakRssBytes: this.peakRssBytes });
@@ -68,7 +74,7 @@ export class MeasuredProcess {
   }
 
   get peakRssBytes(): number {
-    return [...this.#peaks.values()].reduce((sum, bytes) => sum + bytes, 0);
+    return this.#peakRssBytes;
   }
 
   get isRunning(): boolean {
@@ -78,17 +84,19 @@ export class MeasuredProcess {
   stop(signal: NodeJS.Signals = 'SIGTERM'): void {
     this.#child.kill(signal);
   }
+}
 
-  #look(pid: string): void {
-    try {
-      const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-      const kibibytes = /^VmHWM:\s+(\d+) kB/m.exec(status)?.[1];
-      if (kibibytes !== undefined) this.#peaks.set(pid, Number(kibibytes) * 1024);
-      const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-      for (const child of children.split(' ').filter(Boolean)) this.#look(child);
-    } catch {
-      // It ended between two looks.
-    }
+/** VmHWM in bytes of a process and its descendants. */
+function peakOfTree(pid: string): number {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const own = Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
+    const ofChildren = children.split(' ').filter(Boolean).map(peakOfTree);
+    return ofChildren.reduce((sum, bytes) => sum + bytes, own);
+  } catch {
+    // It ended between two looks.
+    return 0;
   }
 }
 
