@@ -47,6 +47,8 @@ export async function openEnvironment(): Promise<BenchEnvironment> {
     runCommand(pythonPath, ['-m', 'pip', 'install', '-q', '--no-input', ...PYTHON_PACKAGES]),
   );
   const folder = mkdtempSync(join(tmpdir(), 'tidemark-bench-'));
+  const removeFolder = (): void => rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+  process.once('exit', removeFolder);
   const [kafka, redis] = await Promise.all([
     // The JVM's own choice of collector and compilers: the broker is a long-lived one here.
     startKafka({ heap: '1g', jvmFlags: ['-XX:-UsePerfData'] }),
@@ -61,7 +63,7 @@ export async function openEnvironment(): Promise<BenchEnvironment> {
       runCommand(pythonPath, [join(import.meta.dirname, script), ...args]),
     close: async () => {
       await Promise.all([kafka.stop(), redis.stop()]);
-      rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+      removeFolder();
     },
   };
 }
