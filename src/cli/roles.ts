@@ -123,6 +123,7 @@ function memberCommand(role: MemberRole, summary: string): Command {
       }
       await drain(context, options.grace, () => pipeline.close());
       parent.report(node);
+      parent.letGo();
       return EXIT.ok;
     },
   });
@@ -143,6 +144,8 @@ function listenToParent(context: CommandContext, pipeline: PipelineProcess) {
     report: (node: Parameters<typeof reportOf>[0]): void => {
       if (process.connected) process.send!(reportOf(node));
     },
+    /** An open channel would keep this process alive for ever. */
+    letGo: () => process.channel?.unref(),
   };
 }
 

@@ -113,6 +113,7 @@ export class PipelineFixture {
   async json<Shape>(args: readonly string[], withinMs?: number): Promise<Shape> {
     const { code, signal, stdout, stderr } = await this.command(args, withinMs);
     assert.equal(code, 0, `tidemark ${args.join(' ')}: ${signal ?? code}\n${stdout}\n${stderr}`);
+    assert.doesNotMatch(stderr, /did not drain in time/, `tidemark ${args.join(' ')}`);
     return JSON.parse(stdout) as Shape;
   }
 
