@@ -3,7 +3,7 @@
  * at the latest, and with the test's process whatever ends that.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { findCommand, projectDir } from '../../tools/tool-install.ts';
@@ -63,10 +63,26 @@ export class TidemarkProcess {
     return this.#stderr;
   }
 
-  /** Largest resident set so far, bytes. Linux only. */
+  /**
+   * Largest resident sets so far of the processes of the group that are alive, added up, bytes: no
+   * less than what they ever took together. Linux only.
+   */
   get peakMemoryBytes(): number {
-    const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8');
-    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+    let kilobytes = 0;
+    for (const pid of readdirSync('/proc')) {
+      if (!/^\d+$/.test(pid)) continue;
+      try {
+        // After the name in parentheses: state, parent, group.
+        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+        const group = stat.slice(stat.lastIndexOf(')')).split(' ')[3];
+        if (Number(group) !== this.#child.pid) continue;
+        const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+        kilobytes += Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0);
+      } catch {
+        // It ended meanwhile.
+      }
+    }
+    return kilobytes * 1024;
   }
 
   /** Signals the whole process group; resolves when the process is gone. */
