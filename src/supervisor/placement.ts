@@ -70,7 +70,11 @@ export function placeUnits(input: PlacementInput): Placement {
 export function placementMoves(
   before: Placement,
   after: Placement,
-): readonly { readonly unit: Unit; readonly from: string | undefined; readonly to: string | undefined }[] {
+): readonly {
+  readonly unit: Unit;
+  readonly from: string | undefined;
+  readonly to: string | undefined;
+}[] {
   const units = [...new Set([...before.keys(), ...after.keys()])];
   return units
     .map((unit) => ({ unit, from: before.get(unit), to: after.get(unit) }))

@@ -12,7 +12,9 @@ export type UnitKind = 'partition' | 'silver' | 'gold';
 export type MemberRole = 'worker' | 'writer';
 
 /** @returns undefined for anything that is no unit's name */
-export function parseUnit(text: string): { readonly unit: Unit; readonly kind: UnitKind; readonly index: number } | undefined {
+export function parseUnit(
+  text: string,
+): { readonly unit: Unit; readonly kind: UnitKind; readonly index: number } | undefined {
   if (text === 'gold') return { unit: 'gold', kind: 'gold', index: 0 };
   const match = /^(partition|silver):(\d{1,9})$/.exec(text);
   if (!match) return undefined;
@@ -27,7 +29,10 @@ export function roleOf(unit: Unit): MemberRole {
 }
 
 /** Every unit of a pipeline. */
-export function unitsOf(shape: { readonly partitionCount: number; readonly silverShards: number }): Unit[] {
+export function unitsOf(shape: {
+  readonly partitionCount: number;
+  readonly silverShards: number;
+}): Unit[] {
   return [
     ...Array.from({ length: shape.partitionCount }, (_, p): Unit => `partition:${p}`),
     ...Array.from({ length: shape.silverShards }, (_, s): Unit => `silver:${s}`),

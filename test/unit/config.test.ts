@@ -73,7 +73,7 @@ test('a file of name, event and gold gets every default (C3)', () => {
   assert.deepEqual(config.supervisor.http, { host: '127.0.0.1', port: 8080, tokens: [] });
   assert.deepEqual(config.limits, {
     inFlightBytes: 128 * 2 ** 20,
-    batchCacheBytes: 192 * 2 ** 20,
+    batchCacheBytes: 128 * 2 ** 20,
     goldStateBytes: 256 * 2 ** 20,
   });
   assert.equal(config.dedupBuckets, 16);
