@@ -5,6 +5,7 @@
  * PC1 Wishes are kept, not carried out here: the leading supervisor and the nodes follow them, so every
  *     supervisor's API does the same.
  * PC2 History, listeners and readings under way are bounded (P10).
+ * PC3 Who asked for a change and then reads sees it: an answer never rests on a reading begun before.
  */
 import type { Ambient } from '../../ambient.ts';
 import { errorFields, type Logger } from '../../logger.ts';
@@ -70,6 +71,7 @@ export function createSupervisorControl(options: PipelineControlOptions): Superv
 }
 
 interface Reading {
+  readonly startedMs: number;
   readonly atMs: number;
   readonly facts: PipelineFacts;
   readonly status: Status;
@@ -93,7 +95,8 @@ class PipelineControl implements SupervisorControl {
   #samples: Sample[] = [];
   #ratePoints: RatePoint[] = [];
   #reading: Reading | undefined;
-  #pending: Promise<Reading> | undefined;
+  #pending: { readonly startedMs: number; readonly reading: Promise<Reading> } | undefined;
+  #changedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: PipelineControlOptions) {
     this.#options = options;
@@ -205,7 +208,7 @@ class PipelineControl implements SupervisorControl {
       ? await supervisor.rebalance(strategy)
       : await supervisor.plan(strategy);
     if (!dryRun && !isOurs) await requestRebalance(pipeline.ports.state, strategy);
-    if (!dryRun) this.#readSoon();
+    if (!dryRun) this.#changed();
     const members = [...new Set([...before.values(), ...after.values()])].sort();
     return {
       strategy,
@@ -233,7 +236,7 @@ class PipelineControl implements SupervisorControl {
       if (refusal !== undefined) return { kind: 'conflict', why: refusal };
     }
     await pinUnit(pipeline.ports.state, `partition:${partition}`, worker);
-    this.#readSoon();
+    this.#changed();
     return { kind: 'done', value: { partition, worker: worker ?? null } };
   }
 
@@ -243,14 +246,14 @@ class PipelineControl implements SupervisorControl {
       return { kind: 'not-found', what: `live worker ${worker}` };
     }
     await setDraining(this.#options.pipeline.ports.state, worker, draining);
-    this.#readSoon();
+    this.#changed();
     const units = unitsOn(placement, worker);
     return { kind: 'done', value: { worker, isDraining: draining, units } };
   }
 
   async setPaused(isPaused: boolean): Promise<Paused> {
     await setPaused(this.#options.pipeline.ports.state, isPaused);
-    this.#readSoon();
+    this.#changed();
     return { isPaused };
   }
 
@@ -273,7 +276,7 @@ class PipelineControl implements SupervisorControl {
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#loop;
-    await this.#pending;
+    await this.#pending?.reading;
   }
 
   async #run(): Promise<void> {
@@ -289,31 +292,42 @@ class PipelineControl implements SupervisorControl {
     }
   }
 
-  /** Whoever watches sees what became of a change without waiting for the next regular reading. */
-  #readSoon(): void {
+  /** PC3; and whoever watches sees what became of it without waiting for the next regular reading. */
+  #changed(): void {
     const { clock } = this.#options.ambient;
+    this.#changedMs = clock.monotonicMs();
     const read = (): void => {
       if (!this.#stop.signal.aborted) void this.#read().catch(() => undefined);
     };
     clock.after(FOLLOW_MS, read, { unref: true });
   }
 
-  /** A reading that is at most a moment old. */
+  /** A reading that is at most a moment old, and younger than the last change (PC3). */
   async #fresh(): Promise<Reading> {
     const nowMs = this.#options.ambient.clock.monotonicMs();
     const reading = this.#reading;
-    return reading && nowMs - reading.atMs < FRESH_MS ? reading : this.#read();
+    const isFresh =
+      reading !== undefined &&
+      nowMs - reading.atMs < FRESH_MS &&
+      reading.startedMs > this.#changedMs;
+    return isFresh ? reading : this.#read();
   }
 
-  /** One reading at a time, shared by all who wait for it. */
+  /** One reading at a time, shared by all who wait for it and asked for it after the last change. */
   #read(): Promise<Reading> {
-    this.#pending ??= this.#readNow().finally(() => {
-      this.#pending = undefined;
-    });
-    return this.#pending;
+    const before = this.#pending;
+    if (before && before.startedMs > this.#changedMs) return before.reading;
+    const startedMs = this.#options.ambient.clock.monotonicMs();
+    const reading = Promise.allSettled([before?.reading])
+      .then(() => this.#readNow(startedMs))
+      .finally(() => {
+        if (this.#pending?.reading === reading) this.#pending = undefined;
+      });
+    this.#pending = { startedMs, reading };
+    return reading;
   }
 
-  async #readNow(): Promise<Reading> {
+  async #readNow(startedMs: number): Promise<Reading> {
     const { pipeline, supervisor, supervisorId, ambient } = this.#options;
     const facts = await this.#reader.read();
     const atMs = ambient.clock.monotonicMs();
@@ -324,7 +338,7 @@ class PipelineControl implements SupervisorControl {
       facts,
       observed,
     );
-    this.#reading = { atMs, facts, status };
+    this.#reading = { startedMs, atMs, facts, status };
     this.#addSample(status);
     for (const listener of this.#listeners) listener(status);
     return this.#reading;

@@ -388,6 +388,20 @@ test('a partition shows its placement, its epoch and its last commit', async (t)
   assert.equal(await control.partition(2), undefined);
 });
 
+test('PC3 who asked for a change and then reads sees it at once', async (t) => {
+  const { settle, look, control } = await world(t);
+  await settle();
+  await look();
+  const drained = async () => (await control.workers()).workers.map(({ isDraining }) => isDraining);
+  assert.deepEqual(await drained(), [false, false]);
+  await control.drain('worker-1', true);
+  assert.deepEqual(await drained(), [true, false]);
+  const underWay = control.status();
+  await control.setPaused(true);
+  assert.equal((await control.status()).isPaused, true);
+  await underWay;
+});
+
 test('PC2 history is bounded and tells each reading once to whoever listens', async (t) => {
   const { settle, look, control } = await world(t);
   await settle();
