@@ -94,10 +94,12 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
     unit,
     reason: error.message,
   }));
-  await terminal.result({ seconds, ...totals, failures }, (style) =>
+  const { restarts } = workers;
+  await terminal.result({ seconds, ...totals, restarts, failures }, (style) =>
     [
       `${totals.bronzeRows} records, ${totals.silverRows} events, ${totals.duplicates} duplicates, ` +
         `${totals.deadLetters} dead letters, ${totals.late} late in ${seconds.toFixed(1)} s`,
+      ...(restarts > 0 ? [style.bad(`worker processes were restarted ${restarts} times`)] : []),
       ...failures.map(({ unit, reason }) => style.bad(`${unit} stopped: ${reason}`)),
     ].join('\n'),
   );
@@ -126,6 +128,8 @@ async function serveUnlessTaken(
 /** Where the units of a run are. */
 interface Workers {
   readonly views: readonly NodeView[];
+  /** Processes that ended by themselves and were started again. */
+  readonly restarts: number;
   announceUpstreamDone(): void;
   stop(): Promise<void>;
 }
@@ -142,6 +146,7 @@ function startWorkers(
     const nodes = ids.map((id) => pipeline.startNode(id, ['worker', 'writer']));
     return {
       views: nodes,
+      restarts: 0,
       announceUpstreamDone: () => {
         pipeline.isUpstreamDone = true;
       },

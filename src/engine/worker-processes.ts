@@ -49,6 +49,11 @@ export class WorkerProcesses {
     return this.#workers.map((worker) => worker.view);
   }
 
+  /** Times a worker ended by itself and was started again. */
+  get restarts(): number {
+    return this.#workers.reduce((sum, worker) => sum + worker.restarts, 0);
+  }
+
   /** Process ids of the workers that run now. */
   get pids(): readonly number[] {
     return this.#workers.flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
@@ -73,6 +78,7 @@ class WorkerProcess {
   readonly #before = new NodeCounts();
   #current: NodeView = { counts: new NodeCounts(), failures: new Map() };
   #child: ChildProcess | undefined;
+  restarts = 0;
 
   constructor(workerId: string, options: WorkerProcessesOptions) {
     this.#workerId = workerId;
@@ -128,6 +134,7 @@ class WorkerProcess {
       );
       const delayMs = directive.kind === 'restart' ? directive.delayMs : 0;
       if (directive.kind === 'restart') history = directive.history;
+      this.restarts += 1;
       logger.warn('a worker process ended and is started again', {
         worker: this.#workerId,
         ...ended,

@@ -130,6 +130,16 @@ export function bronzeWriter(
     context.tell({ kind: 'commit-settled', batchId: batch.batchId, outcome, fencedPartition });
   };
 
+  /** For lag tools only; a broker that makes its offsets topic just now will be told the next time. */
+  const reportProgress = async (batch: Batch): Promise<void> => {
+    try {
+      const nexts = batch.progress.map(({ partition, next }) => [partition, next] as const);
+      await deps.source.reportProgress(new Map(nexts));
+    } catch (thrown) {
+      deps.logger.info('group offsets could not be reported', errorFields(thrown));
+    }
+  };
+
   /** Steps 4 to 6 of the crash sequence: hints, whose failure only costs time. */
   const acknowledge = async (batch: Batch, version: number): Promise<void> => {
     await release(batch.chunks);
@@ -150,8 +160,8 @@ export function bronzeWriter(
         id: `${config.tableName}-bronze-v${version}`,
         data: { table: table.root, version },
       }),
-      deps.source.reportProgress(new Map(batch.progress.map((one) => [one.partition, one.next]))),
     );
+    hints.push(reportProgress(batch));
     for (const result of await Promise.allSettled(hints)) {
       if (result.status === 'rejected') {
         deps.logger.warn('a hint could not be saved', errorFields(result.reason));
