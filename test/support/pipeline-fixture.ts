@@ -34,6 +34,8 @@ export interface PipelineOptions {
   readonly topicSettings?: Readonly<Record<string, string>>;
   /** Instead of the shared Redis. */
   readonly redisUrl?: string;
+  /** Variables for its commands. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /** The S3 bucket's client; credentials are in the environment. */
@@ -51,17 +53,22 @@ export class PipelineFixture {
   readonly topic: KafkaTopicFixture | undefined;
   readonly #test: TestContext;
   readonly #definition: Definition;
+  readonly #environment: Readonly<Record<string, string>>;
 
   private constructor(
     t: TestContext,
     folder: string,
     definition: Definition,
-    topic: KafkaTopicFixture | undefined,
+    given: {
+      readonly topic?: KafkaTopicFixture | undefined;
+      readonly environment?: Readonly<Record<string, string>> | undefined;
+    },
   ) {
     this.#test = t;
     this.folder = folder;
-    this.topic = topic;
+    this.topic = given.topic;
     this.#definition = definition;
+    this.#environment = given.environment ?? {};
     this.file = join(folder, 'pipeline.yaml');
     const text = stringify(definition);
     writeFileSync(this.file, text);
@@ -72,12 +79,13 @@ export class PipelineFixture {
 
   static async create(t: TestContext, options: PipelineOptions): Promise<PipelineFixture> {
     const folder = newFolder(t);
-    const { partitions = 4 } = options;
+    const { partitions = 4, environment } = options;
     // Several pipelines run side by side, so none may insist on the default port.
     const common = { supervisor: { http: { port: 0 } }, ...options.definition };
     if (options.on === 'folder') {
       const source = { kind: 'embedded', path: join(folder, 'log'), partitions };
-      return new PipelineFixture(t, folder, { ...common, source, ...placesIn(folder) }, undefined);
+      const definition = { source, ...placesIn(folder), ...common };
+      return new PipelineFixture(t, folder, definition, { environment });
     }
     const kafka = await sharedKafka();
     const topic = await KafkaTopicFixture.create(t, kafka, {
@@ -86,19 +94,27 @@ export class PipelineFixture {
     });
     const source = { kind: 'kafka', brokers: [kafka], topic: topic.config.topic };
     const places = await placesOnServers(options.redisUrl);
-    return new PipelineFixture(t, folder, { ...common, source, ...places }, topic);
+    return new PipelineFixture(t, folder, { ...common, source, ...places }, { topic, environment });
   }
 
   /** The same pipeline on the same source, with tables and state of its own. */
   async sibling(): Promise<PipelineFixture> {
     const folder = newFolder(this.#test);
     const places = this.topic ? await placesOnServers() : placesIn(folder);
-    return new PipelineFixture(this.#test, folder, { ...this.#definition, ...places }, this.topic);
+    return new PipelineFixture(
+      this.#test,
+      folder,
+      { ...this.#definition, ...places },
+      { topic: this.topic, environment: this.#environment },
+    );
   }
 
   /** Starts a command on the pipeline file. */
   start(args: readonly string[]): TidemarkProcess {
-    return new TidemarkProcess(this.#test, [...args, '-c', this.file, '--json'], this.folder);
+    return new TidemarkProcess(this.#test, [...args, '-c', this.file, '--json'], {
+      cwd: this.folder,
+      environment: this.#environment,
+    });
   }
 
   /** Runs a command to its end. */

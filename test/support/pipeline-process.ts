@@ -33,12 +33,21 @@ export class TidemarkProcess {
   #isGone = false;
 
   /** Starts `tidemark ARGS`; the whole group is killed after the test. */
-  constructor(t: TestContext, args: readonly string[], cwd: string) {
+  constructor(
+    t: TestContext,
+    args: readonly string[],
+    options: { readonly cwd: string; readonly environment?: Readonly<Record<string, string>> },
+  ) {
     this.#args = args;
     const command = [process.execPath, SCRIPT, ...args];
     const [file, ...rest] =
       setpriv === undefined ? command : [setpriv, '--pdeathsig', 'KILL', ...command];
-    this.#child = spawn(file!, rest, { cwd, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(file!, rest, {
+      cwd: options.cwd,
+      env: { ...process.env, ...options.environment },
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => {
       this.#stdout += text;
     });
