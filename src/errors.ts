@@ -88,8 +88,11 @@ export function assert(
   context?: ErrorContext,
 ): asserts condition {
   if (!condition) {
-    throw new PipelineError('internal', 'TM_INTERNAL', `assertion failed: ${message}`, {
-      ...(context ? { context } : {}),
-    });
+    throw new PipelineError(
+      'internal',
+      'TM_INTERNAL',
+      `assertion failed: ${message}`,
+      context ? { context } : {},
+    );
   }
 }

@@ -77,14 +77,18 @@ const adapters: Adapters = {
 };
 
 const [first, ...rest] = commands;
-process.exitCode = await runCli(process.argv.slice(2), [first!, runCommand, ...roleCommands, ...rest], {
-  adapters,
-  ambient,
-  environment: process.env,
-  cwd: process.cwd(),
-  stdin: process.stdin,
-  stdout: process.stdout,
-  stderr: process.stderr,
-  signal: shutdownSignal(process, ambient.clock, (code) => process.exit(code)),
-  version: TIDEMARK_VERSION,
-});
+process.exitCode = await runCli(
+  process.argv.slice(2),
+  [first!, runCommand, ...roleCommands, ...rest],
+  {
+    adapters,
+    ambient,
+    environment: process.env,
+    cwd: process.cwd(),
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signal: shutdownSignal(process, ambient.clock, (code) => process.exit(code)),
+    version: TIDEMARK_VERSION,
+  },
+);

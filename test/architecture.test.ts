@@ -103,7 +103,7 @@ test('every exported function is documented', () => {
     return lines.flatMap((line, index) => {
       if (!/^export (async )?function\b/.test(line)) return [];
       const before = lines[index - 1] ?? '';
-      return /\*\/\s*$/.test(before) || /^\/\//.test(before)
+      return /\*\/\s*$/.test(before) || before.startsWith('//')
         ? []
         : [`${path}:${index + 1} ${line}`];
     });

@@ -79,9 +79,12 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
   const http = await serveUnlessTaken(context, pipeline, `supervisor-${runId}`);
   const workers = startWorkers(context, pipeline, runId, options);
   const follower = new Follower(context, pipeline, workers, options.untilCaughtUp);
+  let failed: ReturnType<Follower['failures']>;
   try {
     const ingest = ingestFiles(context, config, options.input, options.arrivalField);
     await follower.follow(ingest);
+    // Now: units that are let go are forgotten, with what stopped them.
+    failed = follower.failures();
   } finally {
     terminal.clearProgress();
     await http?.close();
@@ -90,10 +93,7 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
   }
   const seconds = (ambient.clock.monotonicMs() - startedMs) / 1000;
   const totals = follower.totals();
-  const failures = [...follower.failures()].map(([unit, error]) => ({
-    unit,
-    reason: error.message,
-  }));
+  const failures = [...failed].map(([unit, error]) => ({ unit, reason: error.message }));
   const { restarts } = workers;
   await terminal.result({ seconds, ...totals, restarts, failures }, (style) =>
     [

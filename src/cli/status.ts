@@ -31,6 +31,16 @@ interface PartitionStatus {
   /** Event time up to which silver has seen the partition, RFC 3339. */
   readonly watermark: string | null;
   readonly state: string;
+  /** Why it stopped, when its state is failed (P8). */
+  readonly reason: string | null;
+}
+
+/** A silver or gold writer that is at work, or stopped on a living worker. */
+interface WriterStatus {
+  readonly unit: string;
+  readonly worker: string;
+  readonly state: string;
+  readonly reason: string | null;
 }
 
 interface TableStatus {
@@ -44,6 +54,7 @@ interface TableStatus {
 
 interface Status {
   readonly partitions: readonly PartitionStatus[];
+  readonly writers: readonly WriterStatus[];
   readonly tables: readonly TableStatus[];
   readonly queues: readonly QueueCounts[];
   /** Services that did not answer, and so what is unknown. */
@@ -106,7 +117,7 @@ async function readStatus(context: CommandContext, lake: OpenLake): Promise<Stat
     'state',
     () => adapters.openState(config, { readOnly: true }),
     (state) => readHints(state, context.ambient.clock.nowMs()),
-    new Map<number, Hint>(),
+    new Map<string, Hint>(),
   );
   const queues = await ask(
     'queue',
@@ -121,6 +132,7 @@ async function readStatus(context: CommandContext, lake: OpenLake): Promise<Stat
       bronze: snapshots.get(roots.bronze),
       silver: snapshots.get(roots.silver),
     }),
+    writers: writersOf(hints),
     tables: [...snapshots].map(([root, snapshot]) => ({
       name: nameOfRoot(root),
       version: snapshot.version,
@@ -148,20 +160,35 @@ async function readEnds(source: EventSource): Promise<Map<number, bigint>> {
 interface Hint {
   readonly worker: string;
   readonly state: string;
+  readonly reason: string | null;
 }
 
-/** Hints of workers that are alive; what a dead one left behind says nothing. */
-async function readHints(state: StateStore, nowMs: number): Promise<Map<number, Hint>> {
+const WRITER_PREFIX = 'writer:';
+
+/** By key, hints of workers that are alive; what a dead one left behind says nothing. */
+async function readHints(state: StateStore, nowMs: number): Promise<Map<string, Hint>> {
   const alive = await livingMembers(state, nowMs);
-  const prefix = 'partition:';
-  const hints = new Map<number, Hint>();
-  for (const key of await state.keys(prefix)) {
+  const hints = new Map<string, Hint>();
+  for (const key of [...(await state.keys('partition:')), ...(await state.keys(WRITER_PREFIX))]) {
     const fields = await state.getHash(key);
     const worker = fields['worker'];
     if (worker === undefined || !alive.has(worker)) continue;
-    hints.set(Number(key.slice(prefix.length)), { worker, state: fields['state'] ?? 'running' });
+    const said = fields['state'] ?? 'running';
+    hints.set(key, {
+      worker,
+      state: said,
+      // A reason stays in the hint when the unit runs again.
+      reason: said === 'failed' ? (fields['reason'] ?? 'unknown') : null,
+    });
   }
   return hints;
+}
+
+function writersOf(hints: ReadonlyMap<string, Hint>): WriterStatus[] {
+  return [...hints]
+    .filter(([key]) => key.startsWith(WRITER_PREFIX))
+    .map(([key, hint]) => ({ unit: key.slice(WRITER_PREFIX.length), ...hint }))
+    .sort((a, b) => (a.unit < b.unit ? 1 : -1));
 }
 
 /** By lease, or by a fresh heartbeat: embedded state shows others no leases. */
@@ -179,7 +206,7 @@ function partitionsOf(
   config: PipelineConfig,
   known: {
     readonly ends: ReadonlyMap<number, bigint>;
-    readonly hints: ReadonlyMap<number, Hint>;
+    readonly hints: ReadonlyMap<string, Hint>;
     readonly bronze: Snapshot | undefined;
     readonly silver: Snapshot | undefined;
   },
@@ -201,7 +228,7 @@ function partitionsOf(
       const done = progress.get(partition);
       const end = ends.get(partition);
       const micros = done && silver?.progress(watermarkAppId(config.name, done.topicId, partition));
-      const hint = hints.get(partition);
+      const hint = hints.get(`partition:${partition}`);
       return {
         topic,
         partition,
@@ -211,6 +238,7 @@ function partitionsOf(
         lag: end === undefined ? null : end - (done?.next ?? 0n),
         watermark: micros === undefined ? null : instantText(Number(micros / 1000n)),
         state: hint?.state ?? 'not running',
+        reason: hint?.reason ?? null,
       };
     });
 }
@@ -276,7 +304,11 @@ function render(status: Status, style: Style): string {
     ]),
     style.bold,
   );
-  const remarks = status.remarks.map((remark) => style.bad(remark));
+  const stopped = [
+    ...status.partitions.map((p) => ({ unit: `partition:${p.partition}`, reason: p.reason })),
+    ...status.writers,
+  ].flatMap(({ unit, reason }) => (reason === null ? [] : [`${unit} stopped: ${reason}`]));
+  const remarks = [...stopped, ...status.remarks].map((remark) => style.bad(remark));
   return [partitions, '', tables, '', queues, ...(remarks.length > 0 ? ['', ...remarks] : [])].join(
     '\n',
   );

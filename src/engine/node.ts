@@ -174,7 +174,7 @@ export class PipelineNode {
   async close(): Promise<void> {
     const partitions = [...this.#units.keys()].filter((unit) => unit.startsWith('partition:'));
     await Promise.all(partitions.map((unit) => this.release(unit)));
-    await Promise.all([...this.#draining.values()]);
+    await Promise.all(this.#draining.values());
     await Promise.all([...this.#units.keys()].map((unit) => this.release(unit)));
     await this.#bronze?.stop();
   }

@@ -4,12 +4,16 @@ import { bronzeAppId, goldAppId, silverAppId } from '../pipeline/progress.ts';
 import type { EventSource, TopicInfo } from '../storage/source/event-source.ts';
 import type { PipelineTables } from './tables.ts';
 
+interface PartitionProgress {
+  /** Exclusive offset that bronze has; undefined while it has nothing and begins at `earliest`. */
+  readonly next: bigint | undefined;
+  readonly earliest: bigint;
+  /** Exclusive. */
+  readonly latest: bigint;
+}
+
 export interface PipelineProgress {
-  /** Per partition: exclusive offset that bronze has, and the source's exclusive end. */
-  readonly partitions: ReadonlyMap<
-    number,
-    { readonly next: bigint | undefined; readonly latest: bigint }
-  >;
+  readonly partitions: ReadonlyMap<number, PartitionProgress>;
   /** Bronze version that every dedup bucket of silver covers, and bronze's head. */
   readonly silver: { readonly covered: number; readonly head: number };
   /** Silver version that every gold table covers, and silver's head. */
@@ -26,8 +30,8 @@ export async function readProgress(
   source: EventSource,
   topic: TopicInfo,
 ): Promise<PipelineProgress> {
-  const ends = await Promise.all(
-    Array.from({ length: topic.partitionCount }, async (_, p) => (await source.offsets(p)).latest),
+  const ranges = await Promise.all(
+    Array.from({ length: topic.partitionCount }, (_, partition) => source.offsets(partition)),
   );
   const [bronze, silver, ...gold] = await Promise.all([
     tables.bronze.refresh(),
@@ -41,10 +45,10 @@ export async function readProgress(
   const goldCovered = gold.map((snapshot) => Number(snapshot.progress(goldId) ?? 0n));
   return {
     partitions: new Map(
-      ends.map((latest, p) => [
-        p,
-        { latest, next: bronze.progress(bronzeAppId(config.name, topic.topic, topic.topicId, p)) },
-      ]),
+      ranges.map(({ earliest, latest }, p): [number, PartitionProgress] => {
+        const appId = bronzeAppId(config.name, topic.topic, topic.topicId, p);
+        return [p, { next: bronze.progress(appId), earliest, latest }];
+      }),
     ),
     silver: { covered: Math.min(...silverCovered), head: bronze.version },
     gold: { covered: Math.min(...goldCovered, Number.POSITIVE_INFINITY), head: silver.version },
@@ -53,8 +57,8 @@ export async function readProgress(
 
 /** Whether bronze has what the source has, and silver has bronze; `except` partitions do not count. */
 export function isSilverDone(progress: PipelineProgress, except: ReadonlySet<number>): boolean {
-  for (const [partition, { next, latest }] of progress.partitions) {
-    if (!except.has(partition) && latest > 0n && (next ?? 0n) < latest) return false;
+  for (const [partition, { next, earliest, latest }] of progress.partitions) {
+    if (!except.has(partition) && (next ?? earliest) < latest) return false;
   }
   return progress.silver.covered >= progress.silver.head;
 }

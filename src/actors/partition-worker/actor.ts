@@ -50,7 +50,7 @@ export function partitionWorker(
   const appId = bronzeAppId(config.name, topic.topic, topic.topicId, partition);
   const trickleDelayMs = Math.min(100, config.commit.maxLatencyMs / 8);
   let reader: PartitionReader | undefined;
-  let current: PartitionState = { kind: 'recovering', then: 'running' };
+  let current: PartitionState = { kind: 'recovering', resumeAs: 'running' };
 
   const recover = async (context: EffectContext<PartitionMessage>): Promise<void> => {
     const snapshot = await deps.table.refresh();

@@ -23,7 +23,7 @@ interface Progress {
 }
 
 export type PartitionState =
-  | { readonly kind: 'recovering'; readonly then: 'running' | 'paused' }
+  | { readonly kind: 'recovering'; readonly resumeAs: 'running' | 'paused' }
   | ({ readonly kind: 'running' } & Progress)
   | ({ readonly kind: 'paused' } & Progress)
   | ({ readonly kind: 'draining' } & Progress)
@@ -33,7 +33,7 @@ type PartitionDecision = Decision<PartitionState, PartitionEffect>;
 
 /** Begins by reading how far bronze is. */
 export function startPartition(): PartitionDecision {
-  return { state: { kind: 'recovering', then: 'running' }, effects: [{ kind: 'recover' }] };
+  return { state: { kind: 'recovering', resumeAs: 'running' }, effects: [{ kind: 'recover' }] };
 }
 
 /** Decides about one message. */
@@ -60,11 +60,13 @@ export function decidePartition(
       if (state.kind === 'recovering') return { state, effects: [] };
       return drainedOr({ ...state, committed: message.next }, [{ kind: 'report' }]);
     case 'pause':
-      if (state.kind === 'recovering') return { state: { ...state, then: 'paused' }, effects: [] };
+      if (state.kind === 'recovering')
+        return { state: { ...state, resumeAs: 'paused' }, effects: [] };
       if (state.kind !== 'running') return { state, effects: [] };
       return { state: { ...state, kind: 'paused' }, effects: [{ kind: 'report' }] };
     case 'resume':
-      if (state.kind === 'recovering') return { state: { ...state, then: 'running' }, effects: [] };
+      if (state.kind === 'recovering')
+        return { state: { ...state, resumeAs: 'running' }, effects: [] };
       if (state.kind !== 'paused') return { state, effects: [] };
       return fetchNext({ ...state, kind: 'running' }, 0, [{ kind: 'report' }]);
     case 'drain':
@@ -90,7 +92,8 @@ function recovered(
     { kind: 'attach', expected: message.expected },
     { kind: 'report' },
   ];
-  if (state.then === 'paused') return { state: { kind: 'paused', ...progress }, effects: attach };
+  if (state.resumeAs === 'paused')
+    return { state: { kind: 'paused', ...progress }, effects: attach };
   return fetchNext({ kind: 'running', ...progress }, 0, attach);
 }
 

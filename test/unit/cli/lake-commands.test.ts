@@ -117,12 +117,16 @@ const source = (latest: bigint): Partial<EventSource> => ({
 
 test('status joins logs, source, hints of living workers and queues', async (t) => {
   const { run } = await lakeOf(t);
+  const hints = new Map<string, Record<string, string>>([
+    ['member:w1', { roles: 'worker' }],
+    ['partition:0', { worker: 'w1', state: 'running', reason: 'of an earlier stop' }],
+    ['partition:1', { worker: 'dead', state: 'running' }],
+    ['writer:gold', { worker: 'w1', state: 'failed', reason: 'a sum exceeds its column' }],
+    ['writer:silver:0', { worker: 'w1', state: 'running' }],
+  ]);
   const state: Partial<StateStore> = {
-    keys: async (prefix) => (prefix === 'member:' ? ['member:w1'] : ['partition:0', 'partition:1']),
-    getHash: async (key) =>
-      key === 'member:w1'
-        ? { roles: 'worker' }
-        : { worker: key.endsWith('0') ? 'w1' : 'dead', state: 'running' },
+    keys: async (prefix) => [...hints.keys()].filter((key) => key.startsWith(prefix)),
+    getHash: async (key) => hints.get(key)!,
     leaseHolder: async () => ({ owner: 'w1', epoch: 1 }),
     close: async () => {},
   };
@@ -151,6 +155,7 @@ test('status joins logs, source, hints of living workers and queues', async (t) 
       lag: '1152921504606846974',
       watermark: '2026-11-22T00:00:00.000Z',
       state: 'running',
+      reason: null,
     },
     {
       topic: 'usage',
@@ -161,7 +166,12 @@ test('status joins logs, source, hints of living workers and queues', async (t) 
       lag: '1152921504606846976',
       watermark: null,
       state: 'not running',
+      reason: null,
     },
+  ]);
+  assert.deepEqual(status['writers'], [
+    { unit: 'silver:0', worker: 'w1', state: 'running', reason: null },
+    { unit: 'gold', worker: 'w1', state: 'failed', reason: 'a sum exceeds its column' },
   ]);
   assert.deepEqual(
     status['tables']!.map(({ name, version, rows, files }) => [name, version, rows, files]),
