@@ -32,6 +32,8 @@ class Probe {
   readonly keys: readonly [sequential: string, raced: string];
   readonly #store: ObjectStore;
   readonly #folder: string;
+  /** Why the store last failed to answer. */
+  #refusal: PipelineError | undefined;
 
   constructor(store: ObjectStore, folder: string) {
     this.#store = store;
@@ -91,8 +93,9 @@ class Probe {
     try {
       return await this.#store.createIfAbsent(key, Buffer.from(body));
     } catch (error) {
-      if (error instanceof PipelineError && error.kind === 'unavailable') return 'refused';
-      throw error;
+      if (!(error instanceof PipelineError) || error.kind !== 'unavailable') throw error;
+      this.#refusal = error;
+      return 'refused';
     }
   }
 
@@ -113,10 +116,13 @@ class Probe {
   }
 
   #untold(finding: string): PipelineError {
+    const refusal = this.#refusal;
+    const why = refusal === undefined ? '' : `: ${refusal.message}`;
     return new PipelineError(
       'unavailable',
       'TM_STORE_UNAVAILABLE',
-      `${this.#store.description} could not be probed: ${finding}`,
+      `${this.#store.description} could not be probed: ${finding}${why}`,
+      { cause: refusal },
     );
   }
 }

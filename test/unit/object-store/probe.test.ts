@@ -83,6 +83,12 @@ it('racing creates that are refused do not count against a store', async () => {
   await probeConditionalCreate(new FaultyObjectStore(inner, { clock, plan: refusals.plan }), ids);
 });
 
+it('a store that does not answer is said to be so, with what it said', async () => {
+  const { plan } = new FaultScript().next('createIfAbsent', { kind: 'unavailable' });
+  const store = new FaultyObjectStore(new MemoryObjectStore({ clock }), { clock, plan });
+  await assert.rejects(probeConditionalCreate(store, ids), /refused: injected store failure/);
+});
+
 for (const fault of [{ kind: 'lost-response' }, { kind: 'unavailable' }] satisfies Fault[]) {
   it(`the probe does not judge a store by ${fault.kind}, and cleans up`, async () => {
     const inner = new MemoryObjectStore({ clock });
