@@ -50,6 +50,7 @@ test('every generated event is in the tables once, and a replay changes nothing 
         conflicts: 0,
         deadLetters: truth.invalid,
         late: truth.late,
+        restarts: 0,
         failures: [],
       },
     );
