@@ -5,7 +5,8 @@
  * V1 Every row of an owned bucket is exactly one of: silver row, duplicate, conflict, dead letter
  *    (P6).
  * V5 A watermark is the latest event time of a partition's silver rows and duplicates that are not
- *    in the future; one event with a wild time closes nothing.
+ *    in the future; one event with a wild time closes nothing. There is none before 1970: it is
+ *    committed as the version of a txn, which is never negative.
  */
 import { assert } from '../../errors.ts';
 import type { StructType } from '../types.ts';
@@ -104,6 +105,7 @@ export class Derivation {
     );
     const watermarksMicros = new Map<number, bigint>();
     for (const [partition, { low, high }] of this.#watermarks) {
+      if (high < 0) continue;
       watermarksMicros.set(partition, (BigInt(high) << 32n) | BigInt(low >>> 0));
     }
     return {

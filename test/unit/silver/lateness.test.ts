@@ -103,6 +103,17 @@ test('epoch numbers are read in their unit, to the microsecond and rounded down'
   assert.equal(await at('s', '"1700000000"'), undefined);
 });
 
+test('V5: events before 1970 are rows without a watermark', async () => {
+  const records = recordsOf(
+    ['{"id":"a","at":"1969-12-31T23:59:59.999999Z"}', '{"id":"b","at":"0001-01-01T00:00:00Z"}'],
+    { timestamp: ARRIVAL },
+  );
+  const deriver = new SilverDeriver({ event: eventOf(FIELDS), late: LATE }, new MemoryDedupIndex());
+  const { watermarksMicros, counts } = await deriver.derive([bronzeInput(records)]);
+  assert.equal(counts.silverRows, 2);
+  assert.equal(watermarksMicros.size, 0);
+});
+
 test('a partition has its own watermark, and a duplicate can raise it', async () => {
   const base = recordsOf(
     ['{"id":"a","at":"2026-11-22T09:00:00Z"}', '{"id":"a","at":"2026-11-22T09:00:00Z"}'],

@@ -337,7 +337,7 @@ export function deriveByReference(
       refuse('conflicting_duplicate');
       continue;
     }
-    if (!isFuture && time > (watermarks.get(record.partition) ?? MICROS_MIN - 1n)) {
+    if (!isFuture && time > (watermarks.get(record.partition) ?? -1n)) {
       watermarks.set(record.partition, time);
     }
     if (earlier !== undefined) {
