@@ -12,6 +12,8 @@
  * - S4 `nullCount` counts a struct member as null where any struct around it is.
  * - S5 Only the first 32 leaf columns have statistics; an array or map is one leaf. Boolean,
  *   binary, array and map have `nullCount` only.
+ * - S6 A column has both bounds or none: the Arrow datasets of delta-rs (1.6.6) take one that is
+ *   absent for null, and skip the file whatever is asked for.
  *
  * Source: PROTOCOL.md "Per-file Statistics"; Delta Spark StatisticsCollection (truncation).
  */
@@ -96,8 +98,9 @@ export function computeStats(batch: ColumnBatch, options: StatsOptions = {}): st
     into.nulls.push(`${name}:${batch.length - valid}`);
     if (valid === 0 || !hasBounds) return;
     const { min, max } = boundsOf({ ...vector, validity });
-    if (min !== undefined) into.min.push(`${name}:${min}`);
-    if (max !== undefined) into.max.push(`${name}:${max}`);
+    if (min === undefined || max === undefined) return; // S6
+    into.min.push(`${name}:${min}`);
+    into.max.push(`${name}:${max}`);
   };
 
   batch.schema.fields.forEach((field, i) => {
