@@ -6,6 +6,7 @@
  * Invariants:
  * - PW1 The start offset is bronze's own txn, never Redis and never Kafka's group offset (P1).
  * - PW2 One fetch at a time, and each starts where the chunk before it ended: nothing is skipped.
+ * - PW4 A partition is said to be paused once the fetch under way has come back: nothing newer is taken.
  * - PW3 A partition drains only when bronze has committed everything it fetched.
  */
 import { PipelineError } from '../../errors.ts';
@@ -63,7 +64,11 @@ export function decidePartition(
       if (state.kind === 'recovering')
         return { state: { ...state, resumeAs: 'paused' }, effects: [] };
       if (state.kind !== 'running') return { state, effects: [] };
-      return { state: { ...state, kind: 'paused' }, effects: [{ kind: 'report' }] };
+      // PW4
+      return {
+        state: { ...state, kind: 'paused' },
+        effects: state.fetching ? [] : [{ kind: 'report' }],
+      };
     case 'resume':
       if (state.kind === 'recovering')
         return { state: { ...state, resumeAs: 'running' }, effects: [] };
@@ -112,7 +117,7 @@ function fetched(
   }
   if (next.kind === 'running') return fetchNext(next, bytes, effects);
   if (next.kind === 'draining') return drainedOr(next, [...effects, { kind: 'flush' }]);
-  return { state: next, effects };
+  return { state: next, effects: [...effects, { kind: 'report' }] };
 }
 
 function fetchNext(

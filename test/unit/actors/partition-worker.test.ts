@@ -62,6 +62,13 @@ test('a paused partition keeps what it fetched and fetches again only when resum
   assert.equal(resumed.effects.filter((kind) => kind === 'fetch').length, 2);
 });
 
+test('PW4 a pause is reported when the fetch under way has come back', () => {
+  const reports = (effects: readonly string[]) =>
+    effects.filter((kind) => kind === 'report').length;
+  assert.equal(reports(run([recovered, { kind: 'pause' }]).effects), 1);
+  assert.equal(reports(run([recovered, { kind: 'pause' }, fetched]).effects), 2);
+});
+
 test('resuming while the old fetch is still under way starts no second one', () => {
   const { effects } = run([recovered, { kind: 'pause' }, { kind: 'resume' }]);
   assert.equal(effects.filter((kind) => kind === 'fetch').length, 1);
