@@ -162,10 +162,20 @@ test('timestamps are floored and raised to milliseconds, before the epoch too (S
   });
 });
 
-test('a bound outside the years 1 to 9999 is left out, and the other with it (S6)', () => {
-  assert.deepEqual(boundsOf('date', [-719_163, 0]), NO_BOUNDS);
-  assert.deepEqual(boundsOf('date', [0, 2_932_897]), NO_BOUNDS);
-  assert.deepEqual(boundsOf('timestamp', [0n, 253_402_300_799_999_001n]), NO_BOUNDS);
+test('a bound outside the years 1 to 9999 is left out, the other stays', () => {
+  assert.deepEqual(boundsOf('date', [-719_163, 0]), { min: undefined, max: '1970-01-01' });
+  assert.deepEqual(boundsOf('date', [0, 2_932_897]), { min: '1970-01-01', max: undefined });
+  assert.deepEqual(boundsOf('timestamp', [0n, 253_402_300_800_000_000n]), {
+    min: '1970-01-01T00:00:00.000Z',
+    max: undefined,
+  });
+});
+
+test('the last millisecond of the year 9999 is bounded by its last microsecond (S1)', () => {
+  assert.equal(boundsOf('timestamp', [253_402_300_799_999_000n]).max, '9999-12-31T23:59:59.999Z');
+  for (const micros of [253_402_300_799_999_001n, 253_402_300_799_999_999n]) {
+    assert.equal(boundsOf('timestamp', [micros]).max, '9999-12-31T23:59:59.999999Z');
+  }
 });
 
 test('floats with NaN or infinity have no bounds, a zero bound holds for both zeros (S3)', () => {
@@ -197,15 +207,15 @@ test('long strings are cut to 32 code points, a maximum ends in a tie-breaker (S
   // A text far longer than what is examined of it is not cut within a character.
   const euro = '€'.repeat(32);
   assert.deepEqual(cut('€'.repeat(500)), { min: euro, max: `${euro}\u{10ffff}` });
-  // Nothing is above the last code point: the cut moves on, or the bounds are left out (S6).
+  // Nothing is above the last code point: the cut moves on, or the bound is left out.
   const last = '\u{10ffff}';
   assert.deepEqual(cut(`${x32}${last}a`), { min: x32, max: `${x32}${last}\u007f` });
-  assert.deepEqual(cut(last.repeat(40)), NO_BOUNDS);
-  assert.deepEqual(cut(last.repeat(500)), NO_BOUNDS);
+  assert.deepEqual(cut(last.repeat(40)), { min: last.repeat(32), max: undefined });
+  assert.deepEqual(cut(last.repeat(500)), { min: last.repeat(32), max: undefined });
 });
 
-test('a string column that holds invalid UTF-8 at an end has no bounds (S6)', () => {
-  assert.deepEqual(boundsOf('string', ['a', new Uint8Array([0xff])]), NO_BOUNDS);
+test('a string column that holds invalid UTF-8 has no bound there', () => {
+  assert.deepEqual(boundsOf('string', ['a', new Uint8Array([0xff])]), { min: 'a', max: undefined });
 });
 
 test('strings are ordered by code point, not by UTF-16 unit', () => {

@@ -12,8 +12,6 @@
  * - S4 `nullCount` counts a struct member as null where any struct around it is.
  * - S5 Only the first 32 leaf columns have statistics; an array or map is one leaf. Boolean,
  *   binary, array and map have `nullCount` only.
- * - S6 A column has both bounds or none: the Arrow datasets of delta-rs (1.6.6) take one that is
- *   absent for null, and skip the file whatever is asked for.
  *
  * Source: PROTOCOL.md "Per-file Statistics"; Delta Spark StatisticsCollection (truncation).
  */
@@ -37,6 +35,8 @@ const MILLIS_PER_DAY = 86_400_000n;
 /** Days of 0001-01-01 and 9999-12-31: years outside have no text that every reader parses. */
 const DAY_MIN = -719_162;
 const DAY_MAX = 2_932_896;
+/** 9999-12-31T23:59:59.999999Z */
+const MICROS_MAX = 253_402_300_799_999_999n;
 
 /** What is computed beyond the counts. */
 export interface StatsOptions {
@@ -98,9 +98,8 @@ export function computeStats(batch: ColumnBatch, options: StatsOptions = {}): st
     into.nulls.push(`${name}:${batch.length - valid}`);
     if (valid === 0 || !hasBounds) return;
     const { min, max } = boundsOf({ ...vector, validity });
-    if (min === undefined || max === undefined) return; // S6
-    into.min.push(`${name}:${min}`);
-    into.max.push(`${name}:${max}`);
+    if (min !== undefined) into.min.push(`${name}:${min}`);
+    if (max !== undefined) into.max.push(`${name}:${max}`);
   };
 
   batch.schema.fields.forEach((field, i) => {
@@ -161,7 +160,7 @@ function boundsOf(vector: Vector): Bounds {
       const micros = vector.values as BigInt64Array;
       return {
         min: timestampJson(floorDivide(micros[min]!, MICROS_PER_MILLI)),
-        max: timestampJson(-floorDivide(-micros[max]!, MICROS_PER_MILLI)),
+        max: latestJson(micros[max]!),
       };
     }
     case 'string': {
@@ -405,6 +404,16 @@ function floorDivide(value: bigint, divisor: bigint): bigint {
 
 function dateJson(days: number): string | undefined {
   return days < DAY_MIN || days > DAY_MAX ? undefined : `"${dateText(days)}"`;
+}
+
+/**
+ * The upper bound of an instant. In the last millisecond of the year 9999, where "for ever" often
+ * lies, it is the last microsecond: a column that lacks one bound loses the file in delta-rs's Arrow
+ * datasets (1.6.6), which take it for null.
+ */
+function latestJson(micros: bigint): string | undefined {
+  const raised = timestampJson(-floorDivide(-micros, MICROS_PER_MILLI));
+  return raised ?? (micros <= MICROS_MAX ? '"9999-12-31T23:59:59.999999Z"' : undefined);
 }
 
 /** `"2026-11-23T07:05:00.250Z"`; undefined outside the years 1 to 9999. */
