@@ -3,8 +3,9 @@
  * versions, filters that skip files by partition and by statistics, and tables of which only a
  * checkpoint says what was before (I11, I12).
  *
- * One table is streamed in many small commits to a folder; the other holds values at the edges of types
- * and statistics, each in a file of its own, in S3.
+ * One lake is streamed in many small commits to a folder; one in S3 holds generated events, of which
+ * the truth is known; one in S3 holds values at the edges of types and statistics, each in a file of
+ * its own. TIDEMARK_TEST_EVENTS says how many events are generated.
  */
 import assert from 'node:assert/strict';
 import { cpSync, readdirSync, rmSync } from 'node:fs';
@@ -20,7 +21,7 @@ import {
 } from '../support/foreign-readers.ts';
 import { PipelineFixture } from '../support/pipeline-fixture.ts';
 import { type JsonRow, TableReader } from '../support/pipeline-tables.ts';
-import { USAGE_TABLES, usageDefinition } from '../support/pipeline-usage.ts';
+import { TEST_EVENTS, USAGE_TABLES, usageDefinition } from '../support/pipeline-usage.ts';
 import { sharedS3 } from '../support/servers.ts';
 import { EDGES, EDGES_DEFINITION, edgeQueries, edgeRows, edgeValue } from './edge-values.ts';
 
@@ -41,9 +42,10 @@ interface Asked {
 
 test('tables of a run are read alike by delta-rs, DuckDB and Spark', async (t) => {
   const stream = await streamedLake(t);
+  const generated = await generatedLake(t);
   const edges = await edgesLake(t);
-  const tables = { ...stream.tables, ...edges.tables };
-  const asked = [...stream.asked, ...edges.asked];
+  const tables = { ...stream.tables, ...generated.tables, ...edges.tables };
+  const asked = [...stream.asked, ...generated.asked, ...edges.asked];
   const queries = asked.map(({ table, sql }) => [table, sql] as const);
 
   const arrow = await askArrowReaders({ tables, queries, dates: stream.dates });
@@ -209,6 +211,82 @@ function numbers(row: JsonRow): JsonRow {
   );
 }
 
+/** Generated events in S3; the truth about them is what every reader must find. */
+async function generatedLake(t: TestContext) {
+  const pipeline = await PipelineFixture.create(t, {
+    definition: usageDefinition(),
+    on: 'servers',
+  });
+  const shape = ['--events', String(TEST_EVENTS), '--seed', '23'];
+  const truth = await pipeline.json<Truth>(['generate', ...shape]);
+  const { seconds } = await pipeline.runUntilCaughtUp();
+  t.diagnostic(`${truth.lines} events into S3 in ${seconds.toFixed(1)} s`);
+  const asked: Asked[] = [
+    {
+      what: 'generated bronze',
+      table: 'generated_bronze',
+      sql: 'SELECT count(*) AS n, sum(_value_size) AS bytes FROM t',
+      expected: [{ n: truth.lines, bytes: truth.bytes - truth.lines }],
+    },
+    {
+      what: 'generated silver',
+      table: 'generated_silver',
+      sql: `SELECT count(*) AS n, count(DISTINCT event_id) AS ids, sum(request_bytes) AS sent,
+        sum(response_bytes) AS received FROM t`,
+      expected: [
+        {
+          n: truth.unique_valid,
+          ids: truth.unique_valid,
+          sent: truth.sum_request_bytes,
+          received: truth.sum_response_bytes,
+        },
+      ],
+    },
+    ...(['hourly', 'daily'] as const).map((table) => ({
+      what: `generated ${table}`,
+      table: `generated_${table}`,
+      sql: `SELECT count(*) AS n, sum(requests) AS requests, sum(request_bytes) AS sent,
+        sum(response_bytes) AS received FROM t`,
+      expected: [
+        {
+          n: table === 'hourly' ? truth.gold_hourly_rows : truth.gold_daily_rows,
+          requests: truth.unique_valid,
+          sent: truth.sum_request_bytes,
+          received: truth.sum_response_bytes,
+        },
+      ],
+    })),
+  ];
+  const lake = await pipeline.lakeFolder();
+  const tables: Record<string, ForeignTable> = {};
+  for (const name of ['bronze', 'silver', 'hourly', 'daily'] as const) {
+    tables[`generated_${name}`] = await remoteTable(pipeline, lake, USAGE_TABLES[name]);
+  }
+  return { tables, asked };
+}
+
+/** A table in S3, which delta-rs reads there, with a local copy for those who cannot. */
+async function remoteTable(
+  pipeline: PipelineFixture,
+  copy: string,
+  table: string,
+): Promise<ForeignTable> {
+  const { lake } = pipeline.config;
+  assert.ok(lake.kind === 's3');
+  const { endpoint, region } = await sharedS3();
+  return {
+    uri: `s3://${lake.bucket}/${lake.prefix}/${table}`,
+    options: {
+      AWS_ENDPOINT_URL: endpoint,
+      AWS_REGION: region,
+      AWS_ALLOW_HTTP: 'true',
+      AWS_ACCESS_KEY_ID: process.env['AWS_ACCESS_KEY_ID'] ?? '',
+      AWS_SECRET_ACCESS_KEY: process.env['AWS_SECRET_ACCESS_KEY'] ?? '',
+    },
+    files: join(copy, table),
+  };
+}
+
 /** Values at the edges, in S3, each in a file of its own. */
 async function edgesLake(t: TestContext) {
   const pipeline = await PipelineFixture.create(t, {
@@ -224,21 +302,7 @@ async function edgesLake(t: TestContext) {
   const run = await pipeline.runUntilCaughtUp();
   assert.equal(run.silverRows, EDGES.length);
 
-  const files = join(await pipeline.lakeFolder(), 'silver/edges');
-  const { lake } = pipeline.config;
-  assert.ok(lake.kind === 's3');
-  const { endpoint, region } = await sharedS3();
-  const edges: ForeignTable = {
-    uri: `s3://${lake.bucket}/${lake.prefix}/silver/edges`,
-    options: {
-      AWS_ENDPOINT_URL: endpoint,
-      AWS_REGION: region,
-      AWS_ALLOW_HTTP: 'true',
-      AWS_ACCESS_KEY_ID: process.env['AWS_ACCESS_KEY_ID'] ?? '',
-      AWS_SECRET_ACCESS_KEY: process.env['AWS_SECRET_ACCESS_KEY'] ?? '',
-    },
-    files,
-  };
+  const edges = await remoteTable(pipeline, await pipeline.lakeFolder(), 'silver/edges');
   const asked: Asked[] = [
     { what: 'rows', table: 'edges', sql: edgeRows.sql, expected: edgeRows.expected },
     ...edgeQueries().map((query) => ({ table: 'edges', ...query })),

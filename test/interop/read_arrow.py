@@ -1,4 +1,4 @@
-"""Runs queries over Delta tables with three readers and prints their answers as JSON.
+"""Runs queries over Delta tables with three readers and writes their answers as JSON to the file named.
 
 Standard input: {"tables": {name: {"uri", "options", "version", "files"}}, "queries": [[table, sql]]};
 a query calls its table `t` and writes an instant as TS'2026-11-22T10:00:00Z'.
@@ -87,7 +87,8 @@ def main():
         }
         for name, table in tables.items()
     }
-    json.dump({"answers": answers, "tables": described}, sys.stdout)
+    with open(sys.argv[1], "w") as file:
+        json.dump({"answers": answers, "tables": described}, file)
 
 
 main()

@@ -1,4 +1,4 @@
-"""Runs queries over Delta tables with Spark and prints its answers as JSON; see read_arrow.py.
+"""Runs queries over Delta tables with Spark and writes its answers as JSON; see read_arrow.py.
 
 The jars that pyspark lacks are local files, named by TIDEMARK_TEST_SPARK_JARS: nothing is downloaded.
 """
@@ -62,8 +62,8 @@ def main():
         text = re.sub(r"TS'([^']*)'", r"TIMESTAMP '\1'", sql)
         text = re.sub(r"\bFROM t\b", f"FROM {name}", text)
         answers.append(normal([plain(row) for row in spark.sql(text).collect()]))
-    json.dump({"answers": {"spark": answers}}, sys.stdout)
-    sys.stdout.flush()
+    with open(sys.argv[1], "w") as file:
+        json.dump({"answers": {"spark": answers}}, file)
     spark.stop()
 
 

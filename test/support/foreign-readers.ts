@@ -1,5 +1,7 @@
 /** Delta tables through delta-rs, DuckDB and Spark, by the scripts of test/interop. */
 import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setUp } from '../../tools/setup.ts';
 import { projectDir } from '../../tools/tool-install.ts';
@@ -57,20 +59,23 @@ async function runScript<Result>(
   environment: Readonly<Record<string, string>>,
 ): Promise<Result> {
   const python = process.env['TIDEMARK_TEST_PYTHON'] ?? (await setUp(['python'])).python;
-  const child = spawn(python, [join(projectDir, 'test', 'interop', script)], {
+  const folder = mkdtempSync(join(tmpdir(), 'tidemark-readers-'));
+  // Not on stdout, where Java says things too.
+  const answer = join(folder, 'answer.json');
+  const child = spawn(python, [join(projectDir, 'test', 'interop', script), answer], {
     env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', ...environment },
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: ['pipe', 'ignore', 'pipe'],
   });
-  let stdout = '';
   let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    stdout += text;
-  });
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-16_384);
   });
   child.stdin.end(JSON.stringify(request));
   const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
-  if (code !== 0) throw new Error(`${script} ended with ${code}:\n${stderr}`);
-  return JSON.parse(stdout) as Result;
+  try {
+    if (code !== 0) throw new Error(`${script} ended with ${code}:\n${stderr}`);
+    return JSON.parse(readFileSync(answer, 'utf8')) as Result;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
