@@ -54,6 +54,65 @@ export function watermarkAppId(pipeline: string, topicId: string, partition: num
   return `tidemark:${pipeline}:watermark:${topicId}:${partition}`;
 }
 
+/**
+ * How often silver's rows were changed outside the stream: by replay, rebuild, dead-letter retry or
+ * restore. The stream guards its commits with it, so that its dedup index is never behind the table.
+ */
+export function silverEditsAppId(pipeline: string, bronzeTableId: string): string {
+  return `tidemark:${pipeline}:silver-edits:${bronzeTableId}`;
+}
+
+/** What a ledger counter counts; all are running totals of bronze rows (P4, P6). */
+export type LedgerCounter =
+  | 'bronzeRows'
+  | 'silverRows'
+  | 'duplicates'
+  | 'conflicts'
+  | 'deadLetters'
+  /** Dead letters that a retry took out again; each is counted once more as what it became. */
+  | 'retried';
+
+/**
+ * A running total in silver, kept as a txn so that checkpoints keep it: how many bronze rows became
+ * what, as one writer counted. The table's total is the sum over writers.
+ * @param writer the stream's shard number, or `edits` for all that changes silver outside the stream
+ */
+export function ledgerAppId(
+  pipeline: string,
+  bronzeTableId: string,
+  writer: number | 'edits',
+  counter: LedgerCounter,
+): string {
+  return `${ledgerAppPrefix(pipeline, bronzeTableId)}${writer}:${counter}`;
+}
+
+/** Everything of the ledger's counters; what follows is `<writer>:<counter>`. */
+export function ledgerAppPrefix(pipeline: string, bronzeTableId: string): string {
+  return `tidemark:${pipeline}:ledger:${bronzeTableId}:`;
+}
+
+/**
+ * How often a gold table's windows were replaced outside the stream: by reconciliation or restore.
+ * The stream guards its commits with it.
+ */
+export function goldEditsAppId(pipeline: string, silverTableId: string): string {
+  return `tidemark:${pipeline}:gold-edits:${silverTableId}`;
+}
+
+/**
+ * The last silver version that brought rows for a date whose gold is final (P7); the date waits for
+ * the next reconciliation while this is above the silver version its gold was made from.
+ * @param date `YYYY-MM-DD`
+ */
+export function goldLateAppId(pipeline: string, silverTableId: string, date: string): string {
+  return `${goldLateAppPrefix(pipeline, silverTableId)}${date}`;
+}
+
+/** Everything of the marks of late data for final dates; what follows is the date. */
+export function goldLateAppPrefix(pipeline: string, silverTableId: string): string {
+  return `tidemark:${pipeline}:gold-late:${silverTableId}:`;
+}
+
 /** A gold table's progress; its version is the last silver version covered. */
 export function goldAppId(pipeline: string, silverTableId: string): string {
   return `tidemark:${pipeline}:gold:${silverTableId}`;

@@ -9,13 +9,15 @@
  *   that gold covers, never from gold's own rounded results.
  * - GW3 The next span starts no sooner than `PACE` times the last one's cost: rewriting windows takes a
  *   bounded share of a core, whatever the commit rate of silver.
+ * - GW4 A guard on the count of edits makes a commit fail when windows were replaced by another way,
+ *   such as a reconciliation; the writer then begins again from the tables (P7).
  */
 import type { Ambient } from '../../ambient.ts';
 import { PipelineError } from '../../errors.ts';
 import type { Logger } from '../../logger.ts';
 import { transferablesOf } from '../../pipeline/columns.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { dateText, goldAppId } from '../../pipeline/progress.ts';
+import { dateText, goldAppId, goldEditsAppId } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 import type { LiveFile, NewFile } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
@@ -68,16 +70,21 @@ const CONCURRENCY = 8;
 export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State, Message, Effect> {
   const { config, silver, tables, store, ambient } = deps;
   const appId = goldAppId(config.name, silver.tableId);
+  const editsId = goldEditsAppId(config.name, silver.tableId);
   let thread: ComputeThread<GoldThreadApi>;
   let coveredBy = new Map<string, number>();
+  /** By aggregate (GW4). */
+  let edits = new Map<string, bigint | undefined>();
   let pauseMs = 0;
 
   const open = async (context: EffectContext<Message>): Promise<void> => {
     const upstream = await silver.refresh();
+    edits = new Map();
     const opened = await Promise.all(
       [...tables].map(async ([aggregate, table]): Promise<[string, number]> => {
         const snapshot = await table.refresh();
         for (const file of snapshot.files()) slotOf(table, file);
+        edits.set(aggregate, snapshot.progress(editsId));
         return [aggregate, Number(snapshot.progress(appId) ?? 0n)];
       }),
     );
@@ -224,6 +231,7 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
             adds: own.map(({ file }) => file),
             removes,
             progress: [{ appId, expected: versionOrNone(covered), next: BigInt(span.upTo) }],
+            guards: [{ appId: editsId, expected: edits.get(aggregate) }],
             lineage: {
               stage: 'gold',
               silverTable: silver.tableId,

@@ -6,7 +6,9 @@
  * - SW1 Dead letters of a span are committed before its silver rows, each under its own txn; a crash
  *   between the two leaves dead letters that the next derivation recognises by version (P2, P6).
  * - SW2 The dedup index holds exactly the ids of committed silver rows plus those of spans under way;
- *   when a commit fails, thread and index are thrown away and rebuilt from the table (P5).
+ *   when a commit fails, thread and index are thrown away and rebuilt from the table (P5). A guard on
+ *   the count of edits makes a commit fail when rows came to silver by another way.
+ * - SW3 Each commit moves the ledger's running totals by what its span held (P4).
  */
 import type { Ambient } from '../../ambient.ts';
 import { PipelineError } from '../../errors.ts';
@@ -14,7 +16,15 @@ import { errorFields, type Logger } from '../../logger.ts';
 import { transferablesOf } from '../../pipeline/columns.ts';
 import { silverProjection } from '../../pipeline/gold/projection.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { dateText, deadLetterAppId, silverAppId, watermarkAppId } from '../../pipeline/progress.ts';
+import {
+  dateText,
+  deadLetterAppId,
+  type LedgerCounter,
+  ledgerAppId,
+  silverAppId,
+  silverEditsAppId,
+  watermarkAppId,
+} from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 import type { LiveFile, NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
@@ -67,6 +77,16 @@ type Effect = StageEffect<DerivedSilver>;
 const SPAN_ROWS = 200_000;
 /** Objects read or written side by side. */
 const CONCURRENCY = 8;
+/** Number of this silver writer among those of the pipeline. */
+const SHARD = 0;
+/** Totals that the stream moves. */
+const STREAM_COUNTERS = [
+  'bronzeRows',
+  'silverRows',
+  'duplicates',
+  'conflicts',
+  'deadLetters',
+] as const satisfies readonly LedgerCounter[];
 
 /** The silver writer of all dedup buckets. */
 export function silverWriter(
@@ -78,6 +98,9 @@ export function silverWriter(
   const deadIds = buckets.map((b) => deadLetterAppId(config.name, bronze.tableId, b));
   let thread: ComputeThread<SilverThreadApi>;
   let deadCovered = 0;
+  const editsId = silverEditsAppId(config.name, bronze.tableId);
+  let edits: bigint | undefined;
+  let totals = new Map<LedgerCounter, bigint | undefined>();
 
   const open = async (context: EffectContext<Message>): Promise<void> => {
     const [upstream, own, dead] = await Promise.all([
@@ -95,6 +118,8 @@ export function silverWriter(
       );
     }
     deadCovered = Number(dead.progress(deadIds[0]!) ?? 0n);
+    edits = own.progress(editsId);
+    totals = new Map(STREAM_COUNTERS.map((counter) => [counter, own.progress(counterId(counter))]));
     const startedMs = ambient.clock.monotonicMs();
     const paths = [...own.files()].map(({ path }) => path);
     let ids = 0;
@@ -109,6 +134,9 @@ export function silverWriter(
     });
     context.tell({ kind: 'opened', covered, head: upstream.version });
   };
+
+  const counterId = (counter: LedgerCounter): string =>
+    ledgerAppId(config.name, bronze.tableId, SHARD, counter);
 
   const fingerprintKey = (path: string): string =>
     `${silver.root}/_dedup/${path.replace(/\.parquet$/, '')}.fp`;
@@ -245,6 +273,12 @@ export function silverWriter(
         next: micros,
       }),
     );
+    // SW3
+    const ledger = STREAM_COUNTERS.map((counter) => {
+      const before = totals.get(counter);
+      const next = (before ?? 0n) + BigInt(derived.counts[counter] ?? 0);
+      return { appId: counterId(counter), expected: before, next };
+    });
     const version = await settled(
       silver.commit({
         operation: 'STREAMING UPDATE',
@@ -256,11 +290,14 @@ export function silverWriter(
         progress: [
           ...silverIds.map((appId) => ({ appId, expected, next: BigInt(span.upTo) })),
           ...watermarks,
+          ...ledger,
         ],
+        guards: [{ appId: editsId, expected: edits }],
         lineage: { stage: 'silver', ...lineage },
         signal: context.signal,
       }),
     );
+    totals = new Map(STREAM_COUNTERS.map((counter, i) => [counter, ledger[i]!.next]));
     context.tell({ kind: 'committed', span });
     deps.onCommitted(version, derived.counts);
     await saveHints(version, derived.watermarks);

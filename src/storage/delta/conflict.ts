@@ -30,7 +30,7 @@ export function refusalOf(
   if (!sameTableDefinition(base, snapshot)) {
     return conflict("the table's metadata or protocol changed");
   }
-  for (const { appId, expected } of request.progress) {
+  for (const { appId, expected } of [...request.progress, ...(request.guards ?? [])]) {
     if (expected === 'any') continue;
     const actual = snapshot.progress(appId);
     if (actual !== expected) return { kind: 'fenced', appId, expected, actual };
@@ -55,7 +55,7 @@ export function requireValidRequest(request: CommitRequest, snapshot: Snapshot):
   const removes = request.removes ?? [];
   requireDistinct('files', [...request.adds.map((file) => file.path), ...removes]);
   const appIds = request.progress.map((update) => update.appId);
-  requireDistinct('appIds', appIds);
+  requireDistinct('appIds', [...appIds, ...(request.guards ?? []).map(({ appId }) => appId)]);
   for (const { appId, expected, next } of request.progress) {
     if (next < 0n || next >= 2n ** 63n) throw refused(`progress of ${appId} is not a Java long`);
     if (typeof expected === 'bigint' && next < expected) {

@@ -27,6 +27,13 @@ export interface ProgressUpdate {
   readonly next: bigint;
 }
 
+/** What must still hold for a commit to be allowed, without being changed by it (P2). */
+export interface ProgressGuard {
+  readonly appId: string;
+  /** undefined: the table has no txn of that id. */
+  readonly expected: bigint | undefined;
+}
+
 /** A change of the table itself; every column that is there stays as it is. */
 export interface MetadataUpdate {
   /** The whole new schema: the present columns and further, nullable ones. */
@@ -48,6 +55,8 @@ export interface CommitRequest {
   readonly dataChange?: boolean;
   readonly metadata?: MetadataUpdate;
   readonly progress: readonly ProgressUpdate[];
+  /** Progress of others that this commit relies on; a change of it fences the commit. */
+  readonly guards?: readonly ProgressGuard[];
   /**
    * The snapshot the writer worked from: a change of metadata or protocol since then is a conflict.
    * Default: the newest one known at the call.
