@@ -44,6 +44,15 @@ describe('refusals', () => {
   const base = table();
   const cases: Record<string, readonly [Partial<CommitRequest>, unknown]> = {
     'the expected progress': [progress(10n, 11n), undefined],
+    'a guard that holds': [{ guards: [{ appId: 'p', expected: 10n }] }, undefined],
+    'a guard on progress that there must not be': [
+      { guards: [{ appId: 'other', expected: undefined }] },
+      undefined,
+    ],
+    'a guard on progress of another that moved on': [
+      { ...progress(undefined, 1n, 'new'), guards: [{ appId: 'p', expected: 9n }] },
+      { kind: 'fenced', appId: 'p', expected: 9n, actual: 10n },
+    ],
     'the first progress of an appId': [progress(undefined, 0n, 'new'), undefined],
     'a progress that is behind the table': [
       progress(9n, 11n),
