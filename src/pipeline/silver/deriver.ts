@@ -6,32 +6,36 @@
  *    calls of derive, nor sub-batches changes a decision (P9). The first row of an id stays.
  * V3 A row is decided by its bytes, its Kafka timestamp and the rows before it; never by a clock.
  * V4 No object or string is made for a valid event.
+ * V6 An event that came under another declared schema is the same event: a conflict is one only if
+ *    the payload differs under every schema.
  */
 import { assert } from '../../errors.ts';
 import { isNullAt, type Vector } from '../columns.ts';
 import type { EventConfig, LateConfig } from '../pipeline-config.ts';
-import { primitive, type StructType, struct } from '../types.ts';
+import { primitive, type StructType } from '../types.ts';
 import { dateOf, microsBetween } from './arrival.ts';
 import { type BronzeInput, BronzeRows, orderRows } from './bronze-rows.ts';
 import type { DeadLetter } from './dead-letters.ts';
-import { type DedupIndex, ID_CONFLICT, ID_NEW } from './dedup-index.ts';
+import { type DedupIndex, ID_CONFLICT, ID_DUPLICATE, ID_NEW } from './dedup-index.ts';
 import { Derivation, newCounts, type SilverCounts, type SilverResult } from './derivation.ts';
 import { EventStage } from './event-stage.ts';
 import { EVENT_OK } from './event-tokenizer.ts';
-import { bucketOfHash, bucketOfOffset, FINGERPRINT_WORDS, payloadFields } from './fingerprints.ts';
+import { bucketOfHash, bucketOfOffset, FINGERPRINT_WORDS } from './fingerprints.ts';
 import { ListBuilder } from './growable-columns.ts';
 import { BooleanBuilder, BytesBuilder, FixedBuilder } from './growable-scalars.ts';
-import { hashRows } from './payload-hash.ts';
+import { hashStage, OtherPayloads } from './other-payloads.ts';
 import { fieldError, refusalOfText, refusalWithoutText } from './refusal.ts';
 import { FLAG_MISSING_ID } from './row-findings.ts';
 import type { StagedColumn } from './silver-rows.ts';
-import { RESCUED, silverFileSchema } from './tables.ts';
+import { silverFileSchema } from './tables.ts';
 
 export type { SilverCounts, SilverResult };
 
 export interface SilverOptions {
   readonly event: EventConfig;
   readonly late: LateConfig;
+  /** Other schemas that rows of the table may have been derived under (V6). */
+  readonly otherEvents?: readonly EventConfig[];
   /** Rows decoded at once; changes speed and memory, never a result. */
   readonly subBatchRows?: number;
 }
@@ -71,6 +75,7 @@ export class SilverDeriver {
   readonly #valid: Int32Array;
   readonly #verdicts: Uint8Array;
   readonly #lookups: Uint32Array;
+  readonly #otherPayloads: OtherPayloads;
   #busy = false;
 
   /** @throws PipelineError invalid when the event's declaration cannot be used */
@@ -90,6 +95,7 @@ export class SilverDeriver {
     this.#valid = new Int32Array(rowsMax);
     this.#verdicts = new Uint8Array(rowsMax);
     this.#lookups = new Uint32Array(rowsMax * FINGERPRINT_WORDS);
+    this.#otherPayloads = new OtherPayloads(options.otherEvents ?? []);
   }
 
   /**
@@ -146,6 +152,7 @@ export class SilverDeriver {
       this.#measureArrival(input);
       const valid = this.#collectValid(input, letters, counts);
       await this.#index.lookupOrInsert(this.#lookups, valid, this.#verdicts);
+      await this.#reconsider(input, valid);
       this.#settle(input, valid, letters, counts, run);
     }
     if (letters.length > 0) {
@@ -229,7 +236,7 @@ export class SilverDeriver {
     findings.writeRescued(this.#rescued, slots);
     this.#flags.reset();
     findings.writeFlags(this.#flags, this.#flagTexts, slots);
-    const payload = this.#hashPayload(slots);
+    const payload = hashStage(this.#stage, this.#rescued.view());
     let valid = 0;
     for (let slot = 0; slot < slots; slot++) {
       if (findings.dead[slot] !== 0) {
@@ -247,13 +254,21 @@ export class SilverDeriver {
     return valid;
   }
 
-  #hashPayload(slots: number): Uint32Array {
-    const names = payloadFields(this.#event);
-    const fields = this.#schema.fields.filter((f) => names.includes(f.name));
-    const columns = fields.map((f, i) =>
-      f.name === RESCUED ? this.#rescued.view() : this.#stage.column(i),
-    );
-    return hashRows({ schema: struct(fields), length: slots, columns }, names);
+  /** V6: looks conflicts up again with their payload under other schemas, which inserts nothing. */
+  async #reconsider(input: BronzeRows, valid: number): Promise<void> {
+    const verdict = new Uint8Array(1);
+    for (let i = this.#verdicts.indexOf(ID_CONFLICT); i >= 0 && i < valid; ) {
+      const at = i * FINGERPRINT_WORDS;
+      const lookup = this.#lookups.slice(at, at + FINGERPRINT_WORDS);
+      for (const payload of this.#otherPayloads.of(input, this.#sourceRows[this.#valid[i]!]!)) {
+        lookup.set(payload, FINGERPRINT_WORDS - payload.length);
+        await this.#index.lookupOrInsert(lookup, 1, verdict);
+        if (verdict[0] !== ID_DUPLICATE) continue;
+        this.#verdicts[i] = ID_DUPLICATE;
+        break;
+      }
+      i = this.#verdicts.indexOf(ID_CONFLICT, i + 1);
+    }
   }
 
   /** Acts on what the index said of each valid row. */
