@@ -3,6 +3,7 @@
  * turns commands into a command line; each file of this folder defines one.
  */
 import { PipelineError } from '../errors.ts';
+import { daysOfDate } from '../pipeline/progress.ts';
 import type { CommandContext } from './context.ts';
 
 /** The contract with shells and checks (design 6). */
@@ -95,6 +96,20 @@ export function texts(value: string, summary: string): OptionSpec<readonly strin
     fallback: [],
     repeatable: true,
     parse: (given, before) => [...before, given],
+  };
+}
+
+/** `--name YYYY-MM-DD`: a UTC date. */
+export function calendarDate(summary: string): OptionSpec<string | undefined> {
+  return {
+    value: 'D',
+    summary,
+    fallback: undefined,
+    repeatable: false,
+    parse: (given, _before, name) => {
+      if (daysOfDate(given) !== undefined) return given;
+      throw usageError(`${name} takes a date such as 2026-11-23; "${given}" is none.`);
+    },
   };
 }
 

@@ -3,31 +3,38 @@
  */
 import { asPipelineError } from '../errors.ts';
 import { nameOfRoot } from '../storage/query/lake-catalog.ts';
-import { defineCommand, EXIT } from './command.ts';
+import { calendarDate, defineCommand, EXIT, toggle } from './command.ts';
 import { type OpenLake, withLake } from './lake.ts';
 import { withNumbers } from './numbers.ts';
 import type { Style } from './terminal.ts';
 import { groupDigits, textTable } from './text-table.ts';
-import { gatherEvidence } from './verify/evidence.ts';
+import { type EvidenceOptions, gatherEvidence } from './verify/evidence.ts';
 import { buildLedger, type LedgerReport, unreadableLedger } from './verify/ledger.ts';
 
 export const verifyCommand = defineCommand({
   name: 'verify',
   summary: 'prove that every record counts exactly once',
-  options: {},
+  options: {
+    deep: toggle('prove it again from the data files'),
+    date: calendarDate('only the records that arrived on a UTC date, from their data files'),
+  },
   example: 'tidemark verify -c pipeline.yaml --json',
-  run: (context) =>
+  run: (context, { options }) =>
     withLake(context, async (lake) => {
-      const report = await judge(lake, context.signal);
+      const report = await judge(lake, options, context.signal);
       await context.terminal.result(withNumbers(report), (style) => render(report, style));
       return report.ok ? EXIT.ok : EXIT.violation;
     }),
 });
 
 /** Data that contradicts itself or is gone is a finding, not a failure of the command. */
-async function judge(lake: OpenLake, signal: AbortSignal): Promise<LedgerReport> {
+async function judge(
+  lake: OpenLake,
+  options: EvidenceOptions,
+  signal: AbortSignal,
+): Promise<LedgerReport> {
   try {
-    return buildLedger(await gatherEvidence(lake, signal));
+    return buildLedger(await gatherEvidence(lake, options, signal));
   } catch (thrown) {
     const { kind, message } = asPipelineError(thrown);
     if (kind !== 'corrupt') throw thrown;
@@ -70,8 +77,9 @@ function render(report: LedgerReport, style: Style): string {
     `${groupDigits(stages.deadLetters)} dead letters; ` +
     `${groupDigits(report.silverDuplicates)} repeated event ids in silver`;
   const violations = report.violations.map((v) => style.bad(`${v.kind}: ${v.table}: ${v.message}`));
+  const proof = report.deep ? 'the data files' : 'the commits';
   const verdict = report.ok
-    ? style.good('Every record counts exactly once.')
+    ? style.good(`Every record counts exactly once, as ${proof} prove.`)
     : style.bad(`${report.violations.length} violations.`);
   return [partitions, '', equation, ...violations, verdict].join('\n');
 }

@@ -139,3 +139,21 @@ export function dateText(days: number): string {
   const pad = (value: number, width: number): string => String(value).padStart(width, '0');
   return `${pad(year, 4)}-${pad(month, 2)}-${pad(day, 2)}`;
 }
+
+/**
+ * The inverse of `dateText`. Source: Hinnant, days_from_civil.
+ * @param text `YYYY-MM-DD`
+ * @returns days since the epoch; undefined for anything that is no date of the calendar
+ */
+export function daysOfDate(text: string): number | undefined {
+  const match = /^(\d{4})-(\d{2})-(\d{2})$/.exec(text);
+  if (!match) return undefined;
+  const [year, month, day] = match.slice(1).map(Number) as [number, number, number];
+  const shiftedYear = month <= 2 ? year - 1 : year;
+  const era = Math.floor(shiftedYear / 400);
+  const yearOfEra = shiftedYear - era * 400;
+  const dayOfYear = Math.floor((153 * (month + (month > 2 ? -3 : 9)) + 2) / 5) + day - 1;
+  const leapDays = Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100);
+  const days = era * 146_097 + yearOfEra * 365 + leapDays + dayOfYear - 719_468;
+  return dateText(days) === text ? days : undefined;
+}

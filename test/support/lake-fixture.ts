@@ -15,7 +15,10 @@ import { columnsFromRows } from '../../src/pipeline/column-builder.ts';
 import type { PipelineConfig } from '../../src/pipeline/pipeline-config.ts';
 import {
   bronzeAppId,
+  deadLetterAppId,
   goldAppId,
+  type LedgerCounter,
+  ledgerAppId,
   silverAppId,
   watermarkAppId,
 } from '../../src/pipeline/progress.ts';
@@ -121,7 +124,7 @@ export class LakeFixture {
     return this.commit(table, rows, { progress, tags, lineage: { rows: rows.length } });
   }
 
-  /** Commits silver rows that cover bronze up to `bronzeVersion`. */
+  /** Commits silver rows that cover bronze up to `bronzeVersion`; `counts` goes into the ledger. */
   async silver(
     records: readonly FixtureRecord[],
     bronzeVersion: number,
@@ -151,14 +154,24 @@ export class LakeFixture {
       expected: 'any',
       next: DAY_MICROS,
     };
+    const derived = Object.values(counts).reduce((sum, count) => sum + count, 0);
+    const totals = Object.entries({ bronzeRows: derived, ...counts }).map(
+      ([counter, count]): ProgressUpdate => {
+        const { tableId } = this.tables.bronze;
+        const appId = ledgerAppId(this.config.name, tableId, 0, counter as LedgerCounter);
+        const before = this.tables.silver.snapshot.progress(appId) ?? 0n;
+        return { appId, expected: 'any', next: before + BigInt(count) };
+      },
+    );
     return this.commit(this.tables.silver, rows, {
-      progress: [...progress, watermark],
+      progress: [...progress, watermark, ...totals],
       lineage: { counts },
     });
   }
 
   async deadLetters(
     records: readonly (FixtureRecord & { readonly flag: string })[],
+    bronzeVersion = 1,
   ): Promise<number> {
     const rows = records.map(({ partition = 0, offset, flag }) => ({
       _kafka_topic: 'usage',
@@ -167,7 +180,14 @@ export class LakeFixture {
       _kafka_timestamp: DAY_MICROS,
       _quality_flags: [flag],
     }));
-    return this.commit(this.tables.deadLetter, rows, { progress: [], lineage: {} });
+    const progress = [0, 1].map(
+      (bucket): ProgressUpdate => ({
+        appId: deadLetterAppId(this.config.name, this.tables.bronze.tableId, bucket),
+        expected: 'any',
+        next: BigInt(bronzeVersion),
+      }),
+    );
+    return this.commit(this.tables.deadLetter, rows, { progress, lineage: {} });
   }
 
   /** Commits one window with a count. */
@@ -189,6 +209,11 @@ export class LakeFixture {
     const appId = goldAppId(this.config.name, this.tables.silver.tableId);
     return this.commit(this.tables.gold.get('hourly')!, [row], {
       progress: [{ appId, expected: 'any', next: BigInt(silverVersion) }],
+      tags: {
+        'tidemark.slot': String(DAY_MICROS / 1000n),
+        'tidemark.events': String(count),
+        ...(options.final ? { 'tidemark.final': String(silverVersion) } : {}),
+      },
       lineage: {},
       replace: true,
     });

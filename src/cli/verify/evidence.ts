@@ -1,229 +1,239 @@
 /**
- * Gathers what the ledger judges: coverage and progress from the Delta logs, rows by reading the
- * files with DuckDB, so that a fault of our own Parquet code shows.
- *
- * E1 Downstream tables are read before upstream ones, and every comparison is made at the upstream
- *    version that the downstream table covers: while the stream runs, lag is no violation.
+ * What the data files hold, read with DuckDB, so that a fault of our own Parquet code shows.
  */
-import { asPipelineError } from '../../errors.ts';
-import { COVERAGE_TAG, parseCoverage } from '../../pipeline/bronze.ts';
-import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import {
-  bronzeAppPrefix,
-  goldAppId,
-  silverAppId,
-  type TableRoots,
-  tableRoots,
-} from '../../pipeline/progress.ts';
-import type { DeltaTable } from '../../storage/delta/delta-table.ts';
+import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-config.ts';
+import { goldAppId } from '../../pipeline/progress.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
-import type { CommitSummary } from '../../storage/delta/transaction.ts';
 import { nameOfRoot, queriedTable } from '../../storage/query/lake-catalog.ts';
-import { type JsonValue, queryRows } from '../../storage/query/lake-query.ts';
+import { type JsonValue, type QueriedTables, queryRows } from '../../storage/query/lake-query.ts';
 import { sqlName, sqlText } from '../../storage/query/table-view-sql.ts';
-import { usageError } from '../command.ts';
 import type { OpenLake } from '../lake.ts';
+import { type LakeState, openLakeState, statedProgress, type TableAt } from './lake-state.ts';
 import type {
   Evidence,
   GoldEvidence,
   PartitionEvidence,
+  PartitionRows,
   StageEvidence,
-  StatedCoverage,
+  StatedTotals,
 } from './ledger.ts';
-import { normalizeRanges, type OffsetRange } from './offset-ranges.ts';
+import { normalizeRanges, type OffsetRange, subtractRanges } from './offset-ranges.ts';
+import { checkFiles, statedGold, statedPartitions, statedTotals } from './statements.ts';
 
 /** Examples named in a violation. */
 const EXAMPLES_MAX = 10;
+const DAY_MS = 86_400_000;
 /** Records whose event id is looked for a second time. */
 const SECOND_LOOKS_MAX = 10_000;
 
-/** A table at the version that is compared. */
-interface TableAt {
-  readonly root: string;
-  readonly snapshot: Snapshot;
-}
-
 type Row = Readonly<Record<string, JsonValue>>;
-type Ask = (sql: string, tables: readonly TableAt[]) => Promise<readonly Row[]>;
+
+/** Runs a query over bronze (with the archive), silver and dead letters, or over the tables given. */
+type Ask = (sql: string, tables: QueriedTables) => Promise<readonly Row[]>;
+
+/** What to prove. */
+export interface EvidenceOptions {
+  /** Read the data files too. */
+  readonly deep: boolean;
+  /** `YYYY-MM-DD`: only the records of that UTC date, by reading their files. */
+  readonly date: string | undefined;
+}
 
 /**
- * Reads the evidence.
+ * Gathers the evidence.
  * @throws PipelineError invalid when the pipeline has no tables yet | corrupt | unavailable
  */
-export async function gatherEvidence(lake: OpenLake, signal: AbortSignal): Promise<Evidence> {
-  const { config, catalog } = lake;
-  const roots = tableRoots(config);
+export async function gatherEvidence(
+  lake: OpenLake,
+  { deep, date }: EvidenceOptions,
+  signal: AbortSignal,
+): Promise<Evidence> {
+  const { config } = lake;
+  const state = await openLakeState(lake);
+  const { bronze, silver, dead } = state;
+  const tables = {
+    bronze: nameOfRoot(bronze.table.root),
+    silver: nameOfRoot(silver.table.root),
+    deadLetter: nameOfRoot(dead.table.root),
+  };
+  const partitions = statedPartitions(config, state);
+  const [stated, stateOfGold, files] = await Promise.all([
+    statedTotals(config, state),
+    statedGold(config, state),
+    checkFiles(lake.store, state),
+  ]);
+  const findings = [...files, ...stateOfGold.findings];
+  // Reading would only stumble over what is known to be gone.
+  const isReadable = !findings.some(({ kind }) => kind === 'missing-file');
+  if ((!deep && date === undefined) || !isReadable) {
+    const gold = stateOfGold.evidence;
+    return { tables, partitions, stated, stages: undefined, gold, files: findings };
+  }
   const engine = await lake.query();
-  const ask: Ask = (sql, tables) =>
-    queryRows(
-      engine,
-      sql,
-      new Map(tables.map(({ root, snapshot }) => [nameOfRoot(root), queriedTable(root, snapshot)])),
-      { signal },
-    );
-  const required = async (root: string): Promise<DeltaTable> => {
-    const table = await catalog.table(root);
-    if (table) return table;
-    throw usageError(`${lake.store.description} has no table ${root}; run the pipeline first.`);
-  };
-
-  // E1: gold, then silver, then dead letters and bronze.
-  const goldAt: { readonly root: string; readonly snapshot: Snapshot; readonly measure: string }[] =
-    [];
-  for (const { name, measures } of config.gold) {
-    const measure = measures.find(({ fn, field }) => fn === 'count' && field === undefined);
-    const root = roots.gold.get(name)!;
-    if (measure)
-      goldAt.push({ root, snapshot: (await required(root)).snapshot, measure: measure.name });
-  }
-  const silver = await required(roots.silver);
-  const silverAt: TableAt = { root: roots.silver, snapshot: await silver.refresh() };
-  const deadAt: TableAt = {
-    root: roots.deadLetter,
-    snapshot: await (await required(roots.deadLetter)).refresh(),
-  };
-  const bronze = await required(roots.bronze);
-  const bronzeAt: TableAt = { root: roots.bronze, snapshot: await bronze.refresh() };
-
-  const gold: GoldEvidence[] = [];
-  for (const { root, snapshot, measure } of goldAt) {
-    gold.push(await goldEvidence({ ask, config, silver, gold: { root, snapshot }, measure }));
-  }
+  const ask: Ask = (sql, queried) => queryRows(engine, sql, queried, { signal });
+  const reader = { ask, config, state, date };
   return {
-    tables: {
-      bronze: nameOfRoot(roots.bronze),
-      silver: nameOfRoot(roots.silver),
-      deadLetter: nameOfRoot(roots.deadLetter),
-    },
-    bronzeVersion: bronzeAt.snapshot.version,
-    partitions: await partitionEvidence(ask, config, bronzeAt),
-    stages: await stageEvidence({ ask, config, roots, bronze, silver, silverAt, deadAt }),
-    gold,
+    tables,
+    partitions: await readPartitions(reader, partitions),
+    stated: date === undefined ? stated : undefined,
+    stages: await readStages(reader, stated),
+    gold: await readGold(reader),
+    files: findings,
   };
 }
 
-async function partitionEvidence(
-  ask: Ask,
-  config: PipelineConfig,
-  bronze: TableAt,
+interface Reader {
+  readonly ask: Ask;
+  readonly config: PipelineConfig;
+  readonly state: LakeState;
+  readonly date: string | undefined;
+}
+
+/** A table as queries see it, and the SQL that stands for it. */
+interface Queried {
+  readonly sql: string;
+  readonly tables: QueriedTables;
+}
+
+function queriedAt({ table, snapshot }: TableAt): Queried {
+  const { root } = table;
+  const queried = queriedTable(root, snapshot);
+  return { sql: sqlOfRoot(root), tables: new Map([[nameOfRoot(root), queried]]) };
+}
+
+/** Bronze at a version, with the rows that retention moved to the archive since. */
+function queriedBronze({ bronze, archive }: LakeState, snapshot: Snapshot): Queried {
+  const live = queriedAt({ ...bronze, snapshot });
+  if (!archive) return live;
+  const { root } = archive.table;
+  const all = queriedTable(root, archive.snapshot);
+  const moved = { ...all, files: all.files.filter(({ path }) => !snapshot.file(path)) };
+  return {
+    sql: `(SELECT * FROM ${live.sql} UNION ALL BY NAME SELECT * FROM archive.moved)`,
+    tables: new Map([...live.tables, ['archive.moved', moved]]),
+  };
+}
+
+async function readPartitions(
+  { ask, config, state, date }: Reader,
+  partitions: readonly PartitionEvidence[],
 ): Promise<PartitionEvidence[]> {
-  const table = tableName(bronze.root);
-  const steps = `SELECT _kafka_partition AS p, _kafka_offset AS o, lag(_kafka_offset) OVER
-    (PARTITION BY _kafka_partition ORDER BY _kafka_offset) AS before FROM ${table}`;
+  const bronze = queriedBronze(state, state.bronze.snapshot);
+  const steps = `SELECT p, o, lag(o) OVER (PARTITION BY p ORDER BY o) AS before FROM
+    (SELECT _kafka_partition AS p, _kafka_offset AS o FROM ${bronze.sql} WHERE ${onDate(date)})`;
   const stats = await ask(
     `SELECT p, count(*) AS n, min(o) AS lo, max(o) AS hi, count(*) FILTER (o = before) AS again,
       min(o) FILTER (o = before) AS again_lo, max(o) FILTER (o = before) AS again_hi
       FROM (${steps}) GROUP BY p`,
-    [bronze],
+    bronze.tables,
   );
   const holes = await ask(
     `SELECT p, before + 1 AS lo, o AS hi FROM (${steps}) WHERE o > before + 1 ORDER BY p, o`,
-    [bronze],
+    bronze.tables,
   );
-  const byPartition = Map.groupBy(holes, (row) => Number(row['p']));
+  const rangesOf = (rows: readonly Row[]): ReadonlyMap<number, readonly OffsetRange[]> =>
+    new Map(
+      [...Map.groupBy(rows, (row) => Number(row['p']))].map(([partition, own]) => [
+        partition,
+        normalizeRanges(
+          own.map((row) => ({ from: bigintOf(row['lo'])!, to: bigintOf(row['hi'])! })),
+        ),
+      ]),
+    );
+  const holesOf = rangesOf(holes);
+  // Offsets of other dates among those of the date are none of its business.
+  const othersOf =
+    date === undefined
+      ? undefined
+      : rangesOf(
+          await ask(
+            `SELECT p, min(o) AS lo, max(o) + 1 AS hi FROM (SELECT _kafka_partition AS p,
+              _kafka_offset AS o, _kafka_offset - row_number() OVER
+              (PARTITION BY _kafka_partition ORDER BY _kafka_offset) AS island
+              FROM ${bronze.sql} WHERE NOT ${onDate(date)}) GROUP BY p, island`,
+            bronze.tables,
+          ),
+        );
   const statsOf = new Map(stats.map((row) => [Number(row['p']), row]));
-  const coverage = statedCoverage(bronze.snapshot);
-  const progress = statedProgress(config, bronze.snapshot);
-  const partitions = new Set([...statsOf.keys(), ...coverage.keys(), ...progress.keys()]);
-  return [...partitions]
+  const stated = new Map(partitions.map((evidence) => [evidence.partition, evidence]));
+  const { topic } = config.source;
+  const all = new Set([...stated.keys(), ...statsOf.keys()]);
+  const chosen = date === undefined ? all : new Set(statsOf.keys());
+  return [...chosen]
     .sort((a, b) => a - b)
     .map((partition): PartitionEvidence => {
-      const row = statsOf.get(partition);
-      const again = bigintOf(row?.['again']) ?? 0n;
+      const read = partitionRows(statsOf.get(partition), holesOf.get(partition) ?? []);
+      const others = othersOf?.get(partition) ?? [];
+      const span = [{ from: read.firstRow ?? 0n, to: (read.lastRow ?? -1n) + 1n }];
+      const unstated = { topic, partition, topicIds: [], progress: undefined, coverage: [] };
       return {
-        topic: config.source.topic,
-        partition,
-        topicIds: progress.get(partition)?.topicIds ?? [],
-        progress: progress.get(partition)?.next,
-        coverage: coverage.get(partition) ?? [],
-        rows: bigintOf(row?.['n']) ?? 0n,
-        firstRow: bigintOf(row?.['lo']),
-        lastRow: bigintOf(row?.['hi']),
-        holes: normalizeRanges(
-          (byPartition.get(partition) ?? []).map(
-            (hole): OffsetRange => ({ from: bigintOf(hole['lo'])!, to: bigintOf(hole['hi'])! }),
-          ),
-        ),
-        repeats:
-          again === 0n
-            ? undefined
-            : {
-                rows: again,
-                span: { from: bigintOf(row!['again_lo'])!, to: bigintOf(row!['again_hi'])! + 1n },
-              },
+        ...(stated.get(partition) ?? unstated),
+        read: othersOf ? { ...read, within: subtractRanges(span, others) } : read,
       };
     });
 }
 
-/** What the live files' tags state, by partition. */
-function statedCoverage(bronze: Snapshot): Map<number, StatedCoverage[]> {
-  const stated = bronze.files().flatMap((file): StatedCoverage[] => {
-    const tag = file.tags?.[COVERAGE_TAG];
-    if (tag === undefined) return [];
-    return parseCoverage(tag).map((part) => ({ ...part, version: file.addedVersion }));
-  });
-  return Map.groupBy(stated, ({ partition }) => partition);
-}
-
-function statedProgress(
-  config: PipelineConfig,
-  bronze: Snapshot,
-): Map<number, { readonly next: bigint; readonly topicIds: readonly string[] }> {
-  const prefix = bronzeAppPrefix(config.name, config.source.topic);
-  const found = new Map<number, { readonly next: bigint; readonly topicIds: readonly string[] }>();
-  for (const [appId, next] of bronze.progressEntries()) {
-    if (!appId.startsWith(prefix)) continue;
-    const rest = appId.slice(prefix.length);
-    const colon = rest.lastIndexOf(':');
-    const partition = Number(rest.slice(colon + 1));
-    const before = found.get(partition);
-    found.set(partition, {
-      next: before && before.next > next ? before.next : next,
-      topicIds: [...(before?.topicIds ?? []), rest.slice(0, colon)],
-    });
-  }
-  return found;
-}
-
-async function stageEvidence(given: {
-  readonly ask: Ask;
-  readonly config: PipelineConfig;
-  readonly roots: TableRoots;
-  readonly bronze: DeltaTable;
-  readonly silver: DeltaTable;
-  readonly silverAt: TableAt;
-  readonly deadAt: TableAt;
-}): Promise<StageEvidence> {
-  const { ask, config, bronze, silver, silverAt, deadAt } = given;
-  const covered = Array.from({ length: config.dedupBuckets }, (_, bucket) =>
-    Number(silverAt.snapshot.progress(silverAppId(config.name, bronze.tableId, bucket)) ?? 0n),
-  );
-  const bronzeVersion = Math.min(...covered);
-  const bronzeAt: TableAt = {
-    root: given.roots.bronze,
-    snapshot: await bronze.snapshotAt(bronzeVersion),
+function partitionRows(row: Row | undefined, holes: readonly OffsetRange[]): PartitionRows {
+  const again = bigintOf(row?.['again']) ?? 0n;
+  return {
+    within: undefined,
+    rows: bigintOf(row?.['n']) ?? 0n,
+    firstRow: bigintOf(row?.['lo']),
+    lastRow: bigintOf(row?.['hi']),
+    holes,
+    repeats:
+      again === 0n
+        ? undefined
+        : {
+            rows: again,
+            span: { from: bigintOf(row!['again_lo'])!, to: bigintOf(row!['again_hi'])! + 1n },
+          },
   };
-  const tables = [bronzeAt, silverAt, deadAt];
-  const ends = statedProgress(config, bronzeAt.snapshot);
+}
+
+/** Condition on bronze's rows. */
+function onDate(date: string | undefined): string {
+  return date === undefined ? 'true' : `_event_date = DATE ${sqlText(date)}`;
+}
+
+/** Condition on rows that carry their record's coordinates. */
+function arrivedOn(date: string | undefined): string {
+  return date === undefined
+    ? 'true'
+    : `CAST(_kafka_timestamp AT TIME ZONE 'UTC' AS DATE) = DATE ${sqlText(date)}`;
+}
+
+async function readStages(
+  { ask, config, state, date }: Reader,
+  stated: StatedTotals,
+): Promise<StageEvidence> {
+  const { covered } = state;
+  const snapshot = await state.bronze.table.snapshotAt(covered.lowest);
+  const bronze = queriedBronze(state, snapshot);
+  const silver = queriedAt(state.silver);
+  const dead = queriedAt(state.dead);
+  const tables = new Map([...bronze.tables, ...silver.tables, ...dead.tables]);
+  const ends = statedProgress(config, snapshot);
   const endOfPartition = `CASE _kafka_partition ${[...ends]
     .map(([partition, { next }]) => `WHEN ${partition} THEN ${next}`)
     .join(' ')} ELSE 0 END`;
-  const within = ends.size === 0 ? 'false' : `_kafka_offset < ${endOfPartition}`;
+  const within =
+    ends.size === 0 ? 'false' : `_kafka_offset < ${endOfPartition} AND ${arrivedOn(date)}`;
   const id = sqlName(config.event.id);
   const pointer = `/${config.event.id.replaceAll('~', '~0').replaceAll('/', '~1')}`;
   const parts = `
     b AS (SELECT _kafka_partition AS p, _kafka_offset AS o, _raw_value
-      FROM ${tableName(bronzeAt.root)}),
-    s AS (SELECT _kafka_partition AS p, _kafka_offset AS o, ${id} AS id
-      FROM ${tableName(silverAt.root)} WHERE ${within}),
+      FROM ${bronze.sql} WHERE ${onDate(date)}),
+    s AS (SELECT _kafka_partition AS p, _kafka_offset AS o FROM ${silver.sql} WHERE ${within}),
     d AS (SELECT _kafka_partition AS p, _kafka_offset AS o,
       list_contains(_quality_flags, 'conflicting_duplicate') AS conflict
-      FROM ${tableName(deadAt.root)} WHERE ${within}),
+      FROM ${dead.sql} WHERE ${within}),
     derived AS (SELECT p, o FROM s UNION ALL SELECT p, o FROM d),
     rest AS (SELECT p, o, TRY(json_extract_string(_raw_value, ${sqlText(pointer)})) AS id
       FROM b ANTI JOIN derived USING (p, o)),
     lost AS (SELECT p, o FROM rest
-      ANTI JOIN (SELECT DISTINCT CAST(id AS VARCHAR) AS id FROM s) AS known USING (id))`;
+      ANTI JOIN (SELECT DISTINCT CAST(${id} AS VARCHAR) AS id FROM ${silver.sql}) AS known
+      USING (id))`;
   const [counts] = await ask(
     `WITH ${parts} SELECT
       (SELECT count(*) FROM b) AS bronze_rows,
@@ -247,21 +257,22 @@ async function stageEvidence(given: {
         );
   const stillLost = await secondLook(unmatched, config.event.id, (ids) =>
     ask(
-      `SELECT DISTINCT CAST(${id} AS VARCHAR) AS id FROM ${tableName(silverAt.root)}
+      `SELECT DISTINCT CAST(${id} AS VARCHAR) AS id FROM ${silver.sql}
         WHERE CAST(${id} AS VARCHAR) IN (${ids.map(sqlText).join(', ')})`,
-      [silverAt],
+      silver.tables,
     ),
   );
   const lost = count('lost') - BigInt(unmatched.length - stillLost.length);
   const repeated = await ask(
     `SELECT sum(n - 1) OVER () AS total, id FROM (SELECT count(*) AS n, ${id} AS id
-      FROM ${tableName(silverAt.root)} GROUP BY ${id} HAVING count(*) > 1)
+      FROM ${silver.sql} GROUP BY ${id} HAVING count(*) > 1 AND bool_or(${arrivedOn(date)}))
       ORDER BY id LIMIT ${EXAMPLES_MAX}`,
-    [silverAt],
+    silver.tables,
   );
+  const speaksOfThese = date === undefined && covered.lowest === covered.highest;
   return {
-    bronzeVersion,
-    silverVersion: silverAt.snapshot.version,
+    bronzeVersion: covered.lowest,
+    silverVersion: state.silver.snapshot.version,
     bronzeRows: count('bronze_rows'),
     silverRows: count('silver_rows'),
     conflicts: count('conflicts'),
@@ -275,7 +286,7 @@ async function stageEvidence(given: {
     withoutRecord: count('without_record'),
     repeatedIds: bigintOf(repeated[0]?.['total']) ?? 0n,
     repeatedIdsAt: repeated.map((row) => textOf(row['id'])),
-    stated: await statedCounts(silver, silverAt.snapshot.version),
+    stated: speaksOfThese ? stated.totals : undefined,
   };
 }
 
@@ -306,42 +317,27 @@ async function secondLook(
   return rows.filter((row) => !inSilver.has(idOf(row) ?? ''));
 }
 
-/**
- * Sums over all commits of silver.
- * @returns undefined when the log no longer has them all, or one changed rows and states no counts
- */
-async function statedCounts(silver: DeltaTable, version: number): Promise<StageEvidence['stated']> {
-  let commits: readonly CommitSummary[];
-  try {
-    commits = await silver.commits(-1, version);
-  } catch (thrown) {
-    if (asPipelineError(thrown).code === 'TM_OBJECT_MISSING') return undefined;
-    throw thrown;
+async function readGold(reader: Reader): Promise<GoldEvidence[]> {
+  const gold: GoldEvidence[] = [];
+  for (const { aggregate, ...at } of reader.state.gold) {
+    const measure = aggregate.measures.find(({ fn, field }) => fn === 'count' && !field);
+    if (measure) gold.push(await readAggregate(reader, at, { aggregate, measure: measure.name }));
   }
-  let duplicates = 0n;
-  let conflicts = 0n;
-  for (const { adds, removes, lineage } of commits) {
-    const counts = lineage?.['counts'] as Readonly<Record<string, number>> | undefined;
-    if (!counts && [...adds, ...removes].some(({ dataChange }) => dataChange)) return undefined;
-    duplicates += BigInt(counts?.['duplicates'] ?? 0);
-    conflicts += BigInt(counts?.['conflicts'] ?? 0);
-  }
-  return { duplicates, conflicts };
+  return gold;
 }
 
-async function goldEvidence(given: {
-  readonly ask: Ask;
-  readonly config: PipelineConfig;
-  readonly silver: DeltaTable;
-  readonly gold: TableAt;
-  readonly measure: string;
-}): Promise<GoldEvidence> {
-  const { ask, config, silver, gold, measure } = given;
-  const covered = Number(gold.snapshot.progress(goldAppId(config.name, silver.tableId)) ?? 0n);
+async function readAggregate(
+  { ask, config, state, date }: Reader,
+  at: TableAt,
+  { aggregate, measure }: { readonly aggregate: AggregateConfig; readonly measure: string },
+): Promise<GoldEvidence> {
+  const { silver } = state;
+  const gold = queriedAt(at);
+  const covered = Number(at.snapshot.progress(goldAppId(config.name, silver.table.tableId)) ?? 0n);
   const counted = await ask(
     `SELECT _event_date AS date, sum(${sqlName(measure)}) AS n, bool_and(_is_final) AS final,
-      max(_silver_version) AS version FROM ${tableName(gold.root)} GROUP BY 1`,
-    [gold],
+      max(_silver_version) AS version FROM ${gold.sql} WHERE ${onDate(date)} GROUP BY 1`,
+    gold.tables,
   );
   // A final date stays as it was reconciled, whatever silver gained since (P7).
   const versionOf = new Map(
@@ -353,23 +349,35 @@ async function goldEvidence(given: {
   const countedOn = new Map(counted.map((row) => [textOf(row['date']), bigintOf(row['n']) ?? 0n]));
   const dates: GoldEvidence['dates'][number][] = [];
   for (const silverVersion of new Set([covered, ...versionOf.values()])) {
-    const root = silver.root;
+    const snapshot = await silver.table.snapshotAt(silverVersion);
+    const source = queriedAt({ ...silver, snapshot });
+    const day = dateOfWindow(config, aggregate.windowMs);
     const rows = await ask(
-      `SELECT _event_date AS date, count(*) AS n FROM ${tableName(root)} GROUP BY 1`,
-      [{ root, snapshot: await silver.snapshotAt(silverVersion) }],
+      `SELECT ${day} AS date, count(*) AS n FROM ${source.sql} GROUP BY 1`,
+      source.tables,
     );
     const rowsOn = new Map(rows.map((row) => [textOf(row['date']), bigintOf(row['n'])!]));
-    for (const date of new Set([...rowsOn.keys(), ...versionOf.keys()])) {
-      if ((versionOf.get(date) ?? covered) !== silverVersion) continue;
-      const silverRows = rowsOn.get(date) ?? 0n;
-      dates.push({ date, silverVersion, silverRows, counted: countedOn.get(date) ?? 0n });
+    for (const each of new Set([...rowsOn.keys(), ...versionOf.keys()])) {
+      if ((versionOf.get(each) ?? covered) !== silverVersion) continue;
+      if (date !== undefined && each !== date) continue;
+      const silverRows = rowsOn.get(each) ?? 0n;
+      dates.push({ date: each, silverVersion, silverRows, counted: countedOn.get(each) ?? 0n });
     }
   }
   dates.sort((a, b) => (a.date < b.date ? -1 : 1));
-  return { table: nameOfRoot(gold.root), version: gold.snapshot.version, dates };
+  return { table: nameOfRoot(at.table.root), version: at.snapshot.version, dates };
 }
 
-function tableName(root: string): string {
+/** UTC date of the start of the window that an event lies in. */
+function dateOfWindow(config: PipelineConfig, windowMs: number): string {
+  if (DAY_MS % windowMs === 0) return '_event_date';
+  const micros = `epoch_us(${sqlName(config.event.time.field)})`;
+  const size = windowMs * 1000;
+  const start = `${micros} - ((${micros} % ${size}) + ${size}) % ${size}`;
+  return `CAST(make_timestamp(${start}) AS DATE)`;
+}
+
+function sqlOfRoot(root: string): string {
   return root.split('/').map(sqlName).join('.');
 }
 

@@ -1,8 +1,8 @@
 /**
  * The completeness ledger: decides from evidence about the tables whether every record counts exactly
- * once. Pure; evidence.ts gathers.
+ * once. Pure; statements.ts gathers what the logs state, evidence.ts what the data files hold.
  *
- * Checks, each of which has a violation kind of its own:
+ * Checks:
  * L1 the ranges that commits state to cover follow one another without hole or overlap and end where
  *    the partition's progress stands (I3, P2);
  * L2 the table's rows are exactly the covered offsets minus the explained gaps (I1, I2, P4);
@@ -10,10 +10,16 @@
  *    event that is in silver; none is in two of them (I6, P6);
  * L4 silver holds each event id once (P5);
  * L5 gold counts each row of the silver version that it covers once (I7, P7).
+ * L6 the running totals of silver's commits add up, and agree with the rows that the tables' files
+ *    state to hold (P4, P6).
+ * L7 every file of a table is in the store as it was committed, and no entry of a log is missing.
+ * Without data files L2 to L4 rest on what the commits state, which L6 and L7 hold against the tables.
  */
 import type { Coverage } from '../../pipeline/bronze.ts';
+import type { LedgerCounter } from '../../pipeline/progress.ts';
 import {
   countOffsets,
+  intersectRanges,
   normalizeRanges,
   type OffsetRange,
   subtractRanges,
@@ -31,6 +37,11 @@ export type ViolationKind =
   | 'counted-twice'
   | 'rows-without-record'
   | 'lineage-mismatch'
+  | 'totals-mismatch'
+  | 'rows-mismatch'
+  | 'missing-file'
+  | 'changed-file'
+  | 'missing-commit'
   | 'silver-duplicates'
   | 'gold-mismatch'
   | 'unreadable';
@@ -59,7 +70,14 @@ export interface PartitionEvidence {
   /** Exclusive end by the txn action; undefined when there is none. */
   readonly progress: bigint | undefined;
   readonly coverage: readonly StatedCoverage[];
-  /** Rows by reading the files. */
+  /** undefined when only the logs were read. */
+  readonly read: PartitionRows | undefined;
+}
+
+/** The rows of one partition, by reading the files. */
+export interface PartitionRows {
+  /** The offsets that are judged; undefined: all that are covered. */
+  readonly within: readonly OffsetRange[] | undefined;
   readonly rows: bigint;
   /** Offsets of the first and last row; undefined without rows. */
   readonly firstRow: bigint | undefined;
@@ -70,7 +88,30 @@ export interface PartitionEvidence {
   readonly repeats: { readonly rows: bigint; readonly span: OffsetRange } | undefined;
 }
 
-/** Rows of every stage, for the bronze records that silver has covered. */
+/** What the logs state about the rows of all stages, without reading one. */
+export interface StatedTotals {
+  /**
+   * Rows of bronze at the lowest and the highest version that a dedup bucket of silver covers;
+   * undefined when a file does not state its rows.
+   */
+  readonly bronzeRows: { readonly atLeast: bigint; readonly atMost: bigint } | undefined;
+  /** Rows of bronze's files, all of them; undefined when one does not state them. */
+  readonly bronzeFileRows: bigint | undefined;
+  /** Silver's running totals; 0 where there is none. */
+  readonly totals: Readonly<Record<LedgerCounter, bigint>>;
+  /** Live rows; undefined when a file does not state its rows. */
+  readonly silverRows: bigint | undefined;
+  readonly deadRows: bigint | undefined;
+}
+
+/** Something wrong with a file of a table. */
+export interface FileFinding {
+  readonly kind: 'missing-file' | 'changed-file' | 'missing-commit' | 'rows-mismatch';
+  readonly table: string;
+  readonly message: string;
+}
+
+/** Rows of every stage, for the bronze records that silver has covered, by reading the files. */
 export interface StageEvidence {
   readonly bronzeVersion: number;
   readonly silverVersion: number;
@@ -93,20 +134,20 @@ export interface StageEvidence {
   readonly repeatedIds: bigint;
   /** Some event ids that are there more than once. */
   readonly repeatedIdsAt: readonly string[];
-  /** Sums of what silver's commits say; undefined when old commits are no longer in the log. */
+  /** What silver's commits say; undefined when they speak of other records than these. */
   readonly stated: { readonly duplicates: bigint; readonly conflicts: bigint } | undefined;
 }
 
-/** Rows per date of one gold table with a plain `count` measure. */
+/** Rows per date of one gold table. */
 export interface GoldEvidence {
   readonly table: string;
   readonly version: number;
   readonly dates: readonly {
-    /** `YYYY-MM-DD`. */
+    /** `YYYY-MM-DD`, or `all dates` where windows reach from one date into the next. */
     readonly date: string;
     readonly silverVersion: number;
     readonly silverRows: bigint;
-    /** Sum of the measure. */
+    /** Events counted: the sum of a plain `count` measure, or what the files' tags state. */
     readonly counted: bigint;
   }[];
 }
@@ -118,10 +159,13 @@ export interface Evidence {
     readonly silver: string;
     readonly deadLetter: string;
   };
-  readonly bronzeVersion: number;
   readonly partitions: readonly PartitionEvidence[];
-  readonly stages: StageEvidence;
+  /** undefined when the check is about one date only. */
+  readonly stated: StatedTotals | undefined;
+  /** undefined when only the logs were read. */
+  readonly stages: StageEvidence | undefined;
   readonly gold: readonly GoldEvidence[];
+  readonly files: readonly FileFinding[];
 }
 
 /** One partition's balance: `expected` = `actual` + explained + unexplained gaps. */
@@ -142,6 +186,8 @@ export interface PartitionBalance {
 
 export interface LedgerReport {
   readonly ok: boolean;
+  /** Whether the data files were read. */
+  readonly deep: boolean;
   readonly partitions: readonly PartitionBalance[];
   readonly stages: {
     readonly bronzeRows: bigint;
@@ -156,32 +202,51 @@ export interface LedgerReport {
 
 /** Decides. */
 export function buildLedger(evidence: Evidence): LedgerReport {
-  const { tables, stages } = evidence;
+  const { tables, stages, stated } = evidence;
   const checked = evidence.partitions.map((p) => checkPartition(p, tables.bronze));
   const violations = [
+    ...evidence.files,
     ...checked.flatMap(({ violations }) => violations),
-    ...checkStages(stages, tables),
+    ...(stated ? checkTotals(stated, evidence) : []),
+    ...(stages ? checkStages(stages, tables) : []),
     ...evidence.gold.flatMap(checkGold),
   ];
   return {
     ok: violations.length === 0,
+    deep: stages !== undefined,
     partitions: checked.map(({ balance }) => balance),
-    stages: {
-      bronzeRows: stages.bronzeRows,
-      silverRows: stages.silverRows,
-      duplicates: stages.duplicates,
-      conflicts: stages.conflicts,
-      deadLetters: stages.deadLetters,
-    },
-    silverDuplicates: stages.repeatedIds,
+    stages: stages ? stagesRead(stages) : stagesStated(stated!),
+    silverDuplicates: stages?.repeatedIds ?? surplus(stated!),
     violations,
   };
+}
+
+function stagesRead(stages: StageEvidence): LedgerReport['stages'] {
+  const { bronzeRows, silverRows, duplicates, conflicts, deadLetters } = stages;
+  return { bronzeRows, silverRows, duplicates, conflicts, deadLetters };
+}
+
+function stagesStated({ totals, silverRows }: StatedTotals): LedgerReport['stages'] {
+  return {
+    bronzeRows: totals.bronzeRows,
+    silverRows: silverRows ?? totals.silverRows,
+    duplicates: totals.duplicates,
+    conflicts: totals.conflicts,
+    deadLetters: totals.deadLetters - totals.retried,
+  };
+}
+
+/** Rows of silver beyond those that its commits account for. */
+function surplus({ totals, silverRows }: StatedTotals): bigint {
+  const beyond = (silverRows ?? 0n) - totals.silverRows;
+  return beyond > 0n ? beyond : 0n;
 }
 
 /** The report when stored data cannot be read at all: nothing is proven. */
 export function unreadableLedger(violation: Omit<Violation, 'kind'>): LedgerReport {
   return {
     ok: false,
+    deep: false,
     partitions: [],
     stages: { bronzeRows: 0n, silverRows: 0n, duplicates: 0n, conflicts: 0n, deadLetters: 0n },
     silverDuplicates: 0n,
@@ -196,7 +261,8 @@ function checkPartition(
   evidence: PartitionEvidence,
   table: string,
 ): { readonly balance: PartitionBalance; readonly violations: readonly Violation[] } {
-  const { topic, partition, coverage, progress, rows, firstRow, lastRow, repeats } = evidence;
+  const { topic, partition, coverage, progress, read } = evidence;
+  const { firstRow, lastRow, repeats } = read ?? {};
   const violations: Violation[] = [];
   const where = `partition ${partition} of ${topic}`;
   const report = (kind: ViolationKind, message: string): void => {
@@ -227,8 +293,9 @@ function checkPartition(
   const covered = normalizeRanges(stated);
   const first = covered[0]?.from ?? firstRow;
   const end = progress ?? covered.at(-1)?.to ?? (lastRow === undefined ? undefined : lastRow + 1n);
-  const whole =
+  const all =
     first === undefined || end === undefined || first >= end ? [] : [{ from: first, to: end }];
+  const whole = read?.within ?? all;
   if (progress !== undefined && (covered.at(-1)?.to ?? progress) !== progress) {
     report(
       'progress-mismatch',
@@ -239,11 +306,11 @@ function checkPartition(
     report('topic-recreated', `has progress of the topics ${evidence.topicIds.join(', ')}`);
   }
 
-  const explained = normalizeRanges(coverage.flatMap(({ gaps }) => gaps));
-  const present =
-    firstRow === undefined || lastRow === undefined
-      ? []
-      : subtractRanges([{ from: firstRow, to: lastRow + 1n }], evidence.holes);
+  const explained = intersectRanges(
+    normalizeRanges(coverage.flatMap(({ gaps }) => gaps)),
+    read?.within ?? all,
+  );
+  const present = read ? presentRanges(read) : subtractRanges(covered, explained);
   const absent = subtractRanges(whole, present);
   const unexplained = subtractRanges(absent, explained);
   for (const range of unexplained.slice(0, NAMED_MAX)) {
@@ -258,10 +325,7 @@ function checkPartition(
   if (unexplained.length > NAMED_MAX) {
     report('missing-offsets', `${unexplained.length - NAMED_MAX} more such ranges`);
   }
-  const unexpected = [
-    ...subtractRanges(present, whole),
-    ...subtractRanges(explained, subtractRanges(explained, present)),
-  ];
+  const unexpected = [...subtractRanges(present, whole), ...intersectRanges(explained, present)];
   for (const range of unexpected.slice(0, NAMED_MAX)) {
     report('unexpected-rows', `${rangeText(range)} have rows, though no commit says so`);
   }
@@ -278,14 +342,88 @@ function checkPartition(
       topic,
       partition,
       minOffset: whole[0]?.from ?? null,
-      maxOffset: whole[0] === undefined ? null : whole[0].to - 1n,
+      maxOffset: whole.length === 0 ? null : whole.at(-1)!.to - 1n,
       expected: countOffsets(whole),
-      actual: rows,
+      actual: read?.rows ?? coverage.reduce((sum, { rows }) => sum + BigInt(rows), 0n),
       gapsExplained: pairs(explained),
       gapsUnexplained: pairs(unexplained),
     },
     violations,
   };
+}
+
+/** The offsets that have a row. */
+function presentRanges({ within, firstRow, lastRow, holes }: PartitionRows): OffsetRange[] {
+  if (firstRow === undefined || lastRow === undefined) return [];
+  const rows = subtractRanges([{ from: firstRow, to: lastRow + 1n }], holes);
+  return within ? intersectRanges(rows, within) : rows;
+}
+
+/** L6 */
+function checkTotals(stated: StatedTotals, evidence: Evidence): Violation[] {
+  const { totals, bronzeRows, bronzeFileRows, silverRows, deadRows } = stated;
+  const { tables } = evidence;
+  const violations: Violation[] = [];
+  const report = (kind: ViolationKind, table: string, message: string): void => {
+    violations.push({ kind, table, message });
+  };
+  const covered = evidence.partitions
+    .flatMap(({ coverage }) => coverage)
+    .reduce((sum, { rows }) => sum + BigInt(rows), 0n);
+  const deadLetters = totals.conflicts + totals.deadLetters - totals.retried;
+  const derived = totals.silverRows + totals.duplicates + deadLetters;
+  if (bronzeFileRows !== covered) {
+    report(
+      'rows-mismatch',
+      tables.bronze,
+      `the files hold ${countText(bronzeFileRows)} rows, the commits account for ${covered}`,
+    );
+  }
+  if (
+    !bronzeRows ||
+    totals.bronzeRows < bronzeRows.atLeast ||
+    totals.bronzeRows > bronzeRows.atMost
+  ) {
+    report(
+      'totals-mismatch',
+      tables.silver,
+      `${totals.bronzeRows} records were derived, bronze has ${rangeOfCounts(bronzeRows)} up to the ` +
+        'version that silver covers',
+    );
+  }
+  if (totals.bronzeRows !== derived) {
+    report(
+      'totals-mismatch',
+      tables.silver,
+      `${totals.bronzeRows} records became ${totals.silverRows} events, ${totals.duplicates} ` +
+        `duplicates and ${deadLetters} dead letters, which are ${derived}`,
+    );
+  }
+  if (silverRows !== totals.silverRows) {
+    report(
+      'rows-mismatch',
+      tables.silver,
+      `the files hold ${countText(silverRows)} rows, the commits account for ${totals.silverRows}`,
+    );
+  }
+  if (deadRows !== deadLetters) {
+    report(
+      'rows-mismatch',
+      tables.deadLetter,
+      `the files hold ${countText(deadRows)} rows, the commits account for ${deadLetters}`,
+    );
+  }
+  return violations;
+}
+
+function countText(count: bigint | undefined): string {
+  return count === undefined ? 'an unknown number of' : String(count);
+}
+
+function rangeOfCounts(range: StatedTotals['bronzeRows']): string {
+  if (!range) return 'an unknown number';
+  const { atLeast, atMost } = range;
+  return atLeast === atMost ? String(atLeast) : `${atLeast} to ${atMost}`;
 }
 
 function checkStages(stages: StageEvidence, tables: Evidence['tables']): Violation[] {

@@ -45,6 +45,14 @@ export function subtractRanges(
   return left;
 }
 
+/** What is in both; both normalized. */
+export function intersectRanges(
+  ranges: readonly OffsetRange[],
+  other: readonly OffsetRange[],
+): OffsetRange[] {
+  return subtractRanges(ranges, subtractRanges(ranges, other));
+}
+
 /** Number of offsets. */
 export function countOffsets(ranges: readonly OffsetRange[]): bigint {
   return ranges.reduce((sum, { from, to }) => sum + to - from, 0n);

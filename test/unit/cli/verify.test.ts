@@ -1,4 +1,4 @@
-/** `verify` finds every way in which a lake can be wrong, and no other (checks L1 to L5, E1). */
+/** `verify` finds every way in which a lake can be wrong, and no other (checks L1 to L7, E1). */
 import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -18,6 +18,7 @@ import {
 
 interface Report {
   readonly ok: boolean;
+  readonly deep: boolean;
   readonly partitions: readonly Record<string, unknown>[];
   readonly stages: Record<string, number>;
   readonly silverDuplicates: number;
@@ -41,8 +42,8 @@ async function verify(lake: LakeFixture, ...argv: string[]) {
   });
 }
 
-async function report(lake: LakeFixture): Promise<Report> {
-  const run = await verify(lake, '--json');
+async function report(lake: LakeFixture, ...argv: string[]): Promise<Report> {
+  const run = await verify(lake, '--json', ...argv);
   assert.equal(run.stderr, '');
   const parsed = JSON.parse(run.stdout) as Report;
   assert.equal(run.exitCode, parsed.ok ? 0 : 1);
@@ -89,8 +90,9 @@ async function lakeWith(t: TestContext, changes: Changes = {}): Promise<LakeFixt
 
 test('a lake in which every record counts once is ok, and its counts add up', async (t) => {
   const lake = await lakeWith(t);
-  assert.deepEqual(await report(lake), {
+  const expected = {
     ok: true,
+    deep: false,
     partitions: [
       {
         topic: 'usage',
@@ -106,13 +108,16 @@ test('a lake in which every record counts once is ok, and its counts add up', as
     stages: { bronzeRows: 5, silverRows: 2, duplicates: 1, conflicts: 1, deadLetters: 1 },
     silverDuplicates: 0,
     violations: [],
-  });
+  };
+  assert.deepEqual(await report(lake), expected);
+  assert.deepEqual(await report(lake, '--deep'), { ...expected, deep: true });
+  assert.deepEqual(await report(lake, '--date', '2026-11-22'), { ...expected, deep: true });
   const shown = await verify(lake);
   assert.match(
     shown.stdout,
     /5 records = 2 events \+ 1 duplicates \+ 1 conflicts \+ 1 dead letters/,
   );
-  assert.match(shown.stdout, /Every record counts exactly once\.\n$/);
+  assert.match(shown.stdout, /Every record counts exactly once, as the commits prove\.\n$/);
 });
 
 test('a lake whose tables are new is ok; one without tables is refused', async (t) => {
@@ -171,7 +176,7 @@ test('a stage that lags behind is no violation (E1)', async (t) => {
     { 0: 17 },
   );
   await lake.bronze([{ offset: 17, id: undefined }], [covers(17, 18)], { 0: 18 });
-  await lake.deadLetters([{ offset: 17, id: undefined, flag: 'invalid_json' }]);
+  await lake.deadLetters([{ offset: 17, id: undefined, flag: 'invalid_json' }], 3);
   await lake.silver(
     [
       { offset: 15, id: 'c' },
@@ -180,16 +185,18 @@ test('a stage that lags behind is no violation (E1)', async (t) => {
     2,
     { silverRows: 2 },
   );
-  const parsed = await report(lake);
-  assert.deepEqual(parsed.violations, []);
-  assert.equal(parsed.partitions[0]!['actual'], 8);
-  assert.deepEqual(parsed.stages, {
-    bronzeRows: 7,
-    silverRows: 4,
-    duplicates: 1,
-    conflicts: 1,
-    deadLetters: 1,
-  });
+  for (const argv of [[], ['--deep']]) {
+    const parsed = await report(lake, ...argv);
+    assert.deepEqual(parsed.violations, []);
+    assert.equal(parsed.partitions[0]!['actual'], 8);
+    assert.deepEqual(parsed.stages, {
+      bronzeRows: 7,
+      silverRows: 4,
+      duplicates: 1,
+      conflicts: 1,
+      deadLetters: 1,
+    });
+  }
 });
 
 test('a final date is compared with the silver version it was reconciled from (P7)', async (t) => {
@@ -198,8 +205,18 @@ test('a final date is compared with the silver version it was reconciled from (P
   await lake.silver([{ offset: 15, id: 'late' }], 2, { silverRows: 1 });
   await lake.gold(2, 1, { final: true });
   assert.deepEqual((await report(lake)).violations, []);
+  assert.deepEqual((await report(lake, '--deep')).violations, []);
 });
 
+test('a date is proved by its own records, between which offsets of other dates may lie', async (t) => {
+  const lake = await lakeWith(t);
+  const other = await report(lake, '--date', '2026-11-21');
+  assert.deepEqual([other.ok, other.partitions, other.stages['bronzeRows']], [true, [], 0]);
+  const refused = await verify(lake, '--date', '2026-02-30');
+  assert.equal(refused.exitCode, 2);
+});
+
+/** Found by reading the data files. */
 const WRONG: Readonly<Record<string, readonly [kind: string, message: RegExp, changes: Changes]>> =
   {
     'a row that is gone': [
@@ -300,12 +317,104 @@ const WRONG: Readonly<Record<string, readonly [kind: string, message: RegExp, ch
 
 for (const [what, [kind, message, changes]] of Object.entries(WRONG)) {
   test(`${what} is a violation of kind ${kind}`, async (t) => {
-    const { violations } = await report(await lakeWith(t, changes));
+    const { violations } = await report(await lakeWith(t, changes), '--deep');
     const found = violations.filter((violation) => violation.kind === kind);
     assert.equal(found.length, 1, JSON.stringify(violations, null, 1));
     assert.match(found[0]!.message, message);
   });
 }
+
+/** Found without reading a data file. */
+const STATED_WRONG: Readonly<
+  Record<string, readonly [kind: string, table: string, message: RegExp, changes: Changes]>
+> = {
+  'an offset range that no commit covers': [
+    'missing-offsets',
+    'bronze.usage',
+    /offsets 15 to 17 are covered by no commit/,
+    {
+      bronze: [[...RECORDS, { offset: 18, id: 'a' }], [covers(10, 15), covers(18, 19)], { 0: 19 }],
+      counts: { ...COUNTS, duplicates: 2 },
+    },
+  ],
+  'a bronze row that is gone': [
+    'rows-mismatch',
+    'bronze.usage',
+    /hold 4 rows, the commits account for 5/,
+    {
+      bronze: [RECORDS.slice(1), [covers(10, 15)], { 0: 15 }],
+      counts: { ...COUNTS, duplicates: 0 },
+    },
+  ],
+  'a bronze row that was derived by nobody': [
+    'totals-mismatch',
+    'silver.usage',
+    /4 records were derived, bronze has 5/,
+    { counts: { ...COUNTS, duplicates: 0 } },
+  ],
+  'a row of silver that a foreign writer doubled': [
+    'rows-mismatch',
+    'silver.usage',
+    /hold 3 rows, the commits account for 2/,
+    { silver: [A, B, A], counts: COUNTS, goldCount: 3 },
+  ],
+  'a dead letter that is gone': [
+    'rows-mismatch',
+    'bronze.usage_dlq',
+    /hold 1 rows, the commits account for 2/,
+    { dead: DEAD.slice(1) },
+  ],
+  'a gold count that is too high': [
+    'gold-mismatch',
+    'gold.hourly',
+    /version 1 counts 3 events on 2026-11-22, but silver version 1 has 2/,
+    { goldCount: 3 },
+  ],
+};
+
+for (const [what, [kind, table, message, changes]] of Object.entries(STATED_WRONG)) {
+  test(`${what} is a violation of kind ${kind} by the commits alone (L6)`, async (t) => {
+    const { violations } = await report(await lakeWith(t, changes));
+    assert.deepEqual(
+      violations.map((violation) => [violation.kind, violation.table]),
+      [[kind, table]],
+      JSON.stringify(violations, null, 1),
+    );
+    assert.match(violations[0]!.message, message);
+  });
+}
+
+test('a row that a foreign writer doubled counts as a duplicate in silver', async (t) => {
+  const lake = await lakeWith(t, { silver: [A, B, A], goldCount: 3 });
+  assert.equal((await report(lake)).silverDuplicates, 1);
+  assert.equal((await report(lake, '--deep')).silverDuplicates, 1);
+});
+
+test('a log entry that is gone is a violation that names it (L7)', async (t) => {
+  const lake = await lakeWith(t);
+  await lake.gold(2, 1);
+  await lake.store.delete(`gold/hourly/_delta_log/${'1'.padStart(20, '0')}.json`);
+  const { violations } = await report(lake);
+  const found = violations.filter(({ kind }) => kind === 'missing-commit' || kind === 'unreadable');
+  assert.deepEqual(
+    found.map(({ table }) => table),
+    ['gold.hourly'],
+    JSON.stringify(violations, null, 1),
+  );
+  assert.match(found[0]!.message, /version 1\b|0{19}1\.json/);
+});
+
+test('a data file of another size is a violation that names it (L7)', async (t) => {
+  const lake = await lakeWith(t);
+  const [file] = lake.tables.silver.snapshot.files();
+  await lake.store.put(`silver/usage/${file!.path}`, new Uint8Array(10));
+  const { violations } = await report(lake);
+  assert.deepEqual(
+    violations.map(({ kind, table }) => [kind, table]),
+    [['changed-file', 'silver.usage']],
+  );
+  assert.match(violations[0]!.message, /has 10 bytes instead of/);
+});
 
 test('progress under two topic ids is a violation (P8)', async (t) => {
   const lake = await lakeWith(t);
@@ -326,7 +435,7 @@ test('a data file that is gone is a violation that names it, and the exit code i
   assert.equal(ok, false);
   assert.deepEqual(
     violations.map(({ kind, table }) => [kind, table]),
-    [['unreadable', 'silver.usage']],
+    [['missing-file', 'silver.usage']],
   );
   assert.ok(violations[0]!.message.includes(file!.path));
 });

@@ -1,0 +1,122 @@
+/**
+ * The tables of a pipeline at versions that can be compared.
+ *
+ * E1 Downstream tables are read before upstream ones, and every comparison is made at the upstream
+ *    version that the downstream table covers: while the stream runs, lag is no violation.
+ */
+import { COVERAGE_TAG, parseCoverage } from '../../pipeline/bronze.ts';
+import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-config.ts';
+import {
+  bronzeAppPrefix,
+  deadLetterAppId,
+  silverAppId,
+  tableRoots,
+} from '../../pipeline/progress.ts';
+import type { DeltaTable } from '../../storage/delta/delta-table.ts';
+import type { Snapshot } from '../../storage/delta/snapshot.ts';
+import { usageError } from '../command.ts';
+import type { OpenLake } from '../lake.ts';
+import type { StatedCoverage } from './ledger.ts';
+
+/** A table at the version that is compared. */
+export interface TableAt {
+  readonly table: DeltaTable;
+  readonly snapshot: Snapshot;
+}
+
+/** Everything that is compared. */
+export interface LakeState {
+  readonly gold: readonly (TableAt & { readonly aggregate: AggregateConfig })[];
+  readonly silver: TableAt;
+  /** As far as silver covers it: a span's dead letters are committed before its events (SW1). */
+  readonly dead: TableAt;
+  readonly bronze: TableAt;
+  /** Bronze rows that retention moved away; undefined when it never did. */
+  readonly archive: TableAt | undefined;
+  /** Lowest and highest bronze version that a dedup bucket of silver covers. */
+  readonly covered: { readonly lowest: number; readonly highest: number };
+}
+
+/**
+ * Opens the tables.
+ * @throws PipelineError invalid when the pipeline has no tables yet | corrupt | unavailable
+ */
+export async function openLakeState(lake: OpenLake): Promise<LakeState> {
+  const { config, catalog } = lake;
+  const roots = tableRoots(config);
+  const required = async (root: string): Promise<TableAt> => {
+    const table = await catalog.table(root);
+    if (table) return { table, snapshot: await table.refresh() };
+    throw usageError(`${lake.store.description} has no table ${root}; run the pipeline first.`);
+  };
+  const gold: LakeState['gold'][number][] = [];
+  for (const aggregate of config.gold) {
+    gold.push({ aggregate, ...(await required(roots.gold.get(aggregate.name)!)) });
+  }
+  const silver = await required(roots.silver);
+  const newestDead = await required(roots.deadLetter);
+  const bronze = await required(roots.bronze);
+  const archive = await catalog.table(`archive/${roots.bronze}`);
+  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
+  const bronzeId = bronze.table.tableId;
+  const covered = buckets.map((bucket) =>
+    Number(silver.snapshot.progress(silverAppId(config.name, bronzeId, bucket)) ?? 0n),
+  );
+  let dead = newestDead;
+  const isAhead = ({ snapshot }: TableAt): boolean =>
+    buckets.some((bucket, i) => {
+      const version = snapshot.progress(deadLetterAppId(config.name, bronzeId, bucket)) ?? 0n;
+      return Number(version) > covered[i]!;
+    });
+  while (isAhead(dead)) {
+    dead = { ...dead, snapshot: await dead.table.snapshotAt(dead.snapshot.version - 1) };
+  }
+  return {
+    gold,
+    silver,
+    dead,
+    bronze,
+    archive: archive && { table: archive, snapshot: await archive.refresh() },
+    covered: { lowest: Math.min(...covered), highest: Math.max(...covered) },
+  };
+}
+
+/** What the live files' tags state, by partition. */
+export function statedCoverage(tables: readonly Snapshot[]): Map<number, StatedCoverage[]> {
+  const stated = tables
+    .flatMap((snapshot) => snapshot.files())
+    .flatMap((file): StatedCoverage[] => {
+      const tag = file.tags?.[COVERAGE_TAG];
+      if (tag === undefined) return [];
+      return parseCoverage(tag).map((part) => ({ ...part, version: file.addedVersion }));
+    });
+  return Map.groupBy(stated, ({ partition }) => partition);
+}
+
+/** Where a partition's progress stands. */
+export interface PartitionProgress {
+  /** Exclusive. */
+  readonly next: bigint;
+  readonly topicIds: readonly string[];
+}
+
+/** What bronze's txns state, by partition. */
+export function statedProgress(
+  config: PipelineConfig,
+  bronze: Snapshot,
+): Map<number, PartitionProgress> {
+  const prefix = bronzeAppPrefix(config.name, config.source.topic);
+  const found = new Map<number, PartitionProgress>();
+  for (const [appId, next] of bronze.progressEntries()) {
+    if (!appId.startsWith(prefix)) continue;
+    const rest = appId.slice(prefix.length);
+    const colon = rest.lastIndexOf(':');
+    const partition = Number(rest.slice(colon + 1));
+    const before = found.get(partition);
+    found.set(partition, {
+      next: before && before.next > next ? before.next : next,
+      topicIds: [...(before?.topicIds ?? []), rest.slice(0, colon)],
+    });
+  }
+  return found;
+}
