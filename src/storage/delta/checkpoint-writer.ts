@@ -3,16 +3,18 @@
  *
  * W1 A checkpoint is never left in the log unless it was read back and says what the snapshot says:
  *    other readers pick the newest one they list and cannot all recover from a bad one.
+ *    Its version checksum is written beside it.
  * W2 `_last_checkpoint` names only checkpoints that passed W1, and its version never goes back.
  */
 import type { Clock } from '../../ambient.ts';
 import { PipelineError } from '../../errors.ts';
 import type { ObjectStore } from '../object-store/object-store.ts';
 import { checkpointColumns, checkpointEntry, encodeLastCheckpoint } from './checkpoint.ts';
-import { checkpointKey, lastCheckpointKey } from './log-path.ts';
+import { checkpointKey, checksumKey, lastCheckpointKey } from './log-path.ts';
 import type { CheckpointCodec, LogReader } from './log-reader.ts';
 import { sameBytes, sameColumns } from './same-columns.ts';
 import type { TableSnapshot } from './snapshot.ts';
+import { encodeVersionChecksum } from './version-checksum.ts';
 
 /** What writing a checkpoint needs. */
 export interface CheckpointWriterOptions {
@@ -60,6 +62,8 @@ export async function writeCheckpoint(
     await store.delete(key);
     throw unfaithful(key, 'was not stored as it was sent');
   }
+  // VC1: the first one stays.
+  await store.createIfAbsent(checksumKey(root, version), encodeVersionChecksum(snapshot));
 
   if (((await reader.lastCheckpointHint()) ?? -1) >= version) return false;
   const hint = encodeLastCheckpoint({

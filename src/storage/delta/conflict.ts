@@ -35,6 +35,9 @@ export function refusalOf(
     const actual = snapshot.progress(appId);
     if (actual !== expected) return { kind: 'fenced', appId, expected, actual };
   }
+  if (losesRows(request) && isAppendOnlyAfter(request, snapshot)) {
+    return conflict('the table has become append-only');
+  }
   for (const path of request.removes ?? []) {
     if (!snapshot.file(path)) return conflict(`the file to remove is gone: ${path}`);
   }
@@ -63,11 +66,19 @@ export function requireValidRequest(request: CommitRequest, snapshot: Snapshot):
     }
   }
   for (const file of request.adds) requireValidFile(file, snapshot.partitionColumns);
-  const losesRows = removes.length > 0 && request.dataChange !== false;
-  if (losesRows && isAppendOnly(snapshot.configuration)) {
+  if (losesRows(request) && isAppendOnlyAfter(request, snapshot)) {
     throw refused('the table is append-only, so its rows cannot be removed');
   }
   if (request.metadata?.schema) requireEvolution(request.metadata.schema, snapshot);
+}
+
+function losesRows({ removes = [], dataChange }: CommitRequest): boolean {
+  return removes.length > 0 && dataChange !== false;
+}
+
+/** A commit may itself end that rows can only be added. */
+function isAppendOnlyAfter({ metadata }: CommitRequest, { configuration }: Snapshot): boolean {
+  return isAppendOnly({ ...configuration, ...metadata?.configuration });
 }
 
 function requireValidFile(file: NewFile, partitionColumns: readonly string[]): void {

@@ -48,6 +48,11 @@ export function checkpointPartKey(
   return logPrefix(root) + name;
 }
 
+/** Key of the version checksum of `version`. */
+export function checksumKey(root: string, version: number): string {
+  return `${logPrefix(root)}${versionText(version)}.crc`;
+}
+
 /** Key of the hint that names the newest checkpoint. */
 export function lastCheckpointKey(root: string): string {
   return `${logPrefix(root)}_last_checkpoint`;

@@ -6,6 +6,9 @@
  *    the next older one is used, and in the end the entries from version 0.
  * R2 Entries are read without a gap. A listing is not trusted to be complete: an entry it lacks is
  *    asked for by name, and so are the entries after its last one.
+ * R3 Opening the newest version costs the checkpoint and what came after it, whatever the length of
+ *    the log: a listing is only made where the hint is of no use.
+ * R4 A checkpoint that contradicts the version checksum beside it counts as corrupt (R1).
  */
 import { PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
@@ -19,12 +22,14 @@ import {
   beforeVersionKey,
   checkpointKey,
   checkpointPartKey,
+  checksumKey,
   commitKey,
   lastCheckpointKey,
   logPrefix,
   parseLogFileName,
 } from './log-path.ts';
 import { TableSnapshot } from './snapshot.ts';
+import { checksumMismatch } from './version-checksum.ts';
 
 /** Parquet for checkpoints; a ParquetCodec, or one that does the work in another thread. */
 export interface CheckpointCodec {
@@ -55,6 +60,9 @@ interface LogListing {
 
 /** Entries read side by side. */
 const CONCURRENCY = 32;
+
+/** A hint that is further behind than this is not worth following: a newer checkpoint is looked for. */
+const HINT_BEHIND_MAX = 2_048;
 
 /** How far before a wanted version the first listing for a checkpoint begins; it widens from there. */
 const LOOK_BACK_VERSIONS = 256;
@@ -146,6 +154,11 @@ export class LogReader {
    * @throws PipelineError corrupt | invalid | unavailable
    */
   async load(version?: number): Promise<LoadedTable | undefined> {
+    const hinted = version === undefined ? await this.#loadFromHint() : undefined;
+    if (hinted) {
+      const entries = await this.readAfter(hinted.snapshot.version);
+      return { ...hinted, snapshot: this.applyAll(hinted.snapshot, entries) };
+    }
     const listing =
       version === undefined ? await this.#listFromHint() : await this.#listBefore(version);
     const { lastCommit } = listing;
@@ -196,10 +209,15 @@ export class LogReader {
     for (const { version, parts, modifiedMs } of checkpoints) {
       const source = checkpointKey(this.#root, version);
       try {
-        const actions = await this.readCheckpoint(version, parts);
-        const entry = await this.readEntry(version);
+        const [actions, entry, checksum] = await Promise.all([
+          this.readCheckpoint(version, parts),
+          this.readEntry(version),
+          this.#store.get(checksumKey(this.#root, version)),
+        ]);
         const timestampMs = entry?.commitInfo?.timestampMs ?? modifiedMs;
         const snapshot = TableSnapshot.start(actions, timestampMs, source);
+        const mismatch = checksum && checksumMismatch(snapshot, checksum);
+        if (mismatch !== undefined) throw corruptLog(source, `contradicts its .crc: ${mismatch}`);
         return { snapshot, checkpointVersion: version };
       } catch (thrown) {
         if (!(thrown instanceof PipelineError) || thrown.kind !== 'corrupt') throw thrown;
@@ -210,6 +228,20 @@ export class LogReader {
       }
     }
     return undefined;
+  }
+
+  /** R3 */
+  async #loadFromHint(): Promise<LoadedTable | undefined> {
+    const version = await this.lastCheckpointHint();
+    if (version === undefined) return undefined;
+    const [checkpoint, commit, beyond] = await Promise.all([
+      this.#store.head(checkpointKey(this.#root, version)),
+      this.#store.head(commitKey(this.#root, version)),
+      this.#store.head(commitKey(this.#root, version + HINT_BEHIND_MAX)),
+    ]);
+    // Log clean-up leaves the commit of the checkpoint that it leaves: without one the hint is old.
+    if (!checkpoint || !commit || beyond) return undefined;
+    return this.#loadCheckpoint([{ version, parts: 1, modifiedMs: checkpoint.modifiedMs }]);
   }
 
   async #loadFirstEntry(): Promise<TableSnapshot> {

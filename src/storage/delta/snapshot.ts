@@ -236,10 +236,25 @@ export function isUnexpired(file: RemovedFile, cutoffMs: number): boolean {
   return (file.deletionTimestampMs ?? 0) >= cutoffMs;
 }
 
+/** Properties that say how a table is kept and not what its files look like. */
+const UPKEEP_PROPERTIES: ReadonlySet<string> = new Set([
+  'delta.appendOnly',
+  'delta.checkpointInterval',
+  'delta.deletedFileRetentionDuration',
+  'delta.logRetentionDuration',
+]);
+
 /** Whether nothing that shapes the written files changed between two snapshots of one table. */
 export function sameTableDefinition(a: Snapshot, b: Snapshot): boolean {
   if (a.metadata === b.metadata && a.protocol === b.protocol) return true;
-  return JSON.stringify([a.metadata, a.protocol]) === JSON.stringify([b.metadata, b.protocol]);
+  return definitionText(a) === definitionText(b);
+}
+
+function definitionText({ metadata, protocol }: Snapshot): string {
+  const shaping = Object.entries(metadata.configuration).filter(
+    ([name]) => !UPKEEP_PROPERTIES.has(name),
+  );
+  return JSON.stringify([{ ...metadata, configuration: shaping.toSorted() }, protocol]);
 }
 
 const LEADING_NUM_RECORDS = /^\{"numRecords":(\d{1,15})[,}]/;

@@ -279,9 +279,37 @@ describe('checkpoints', () => {
       else await all.store.put(HINT, utf8(hint));
       const { table, read } = await reopen(all);
       assert.deepEqual(content(table.snapshot), content(all.table.snapshot));
-      assert.ok(read.includes('10.checkpoint.parquet'), 'the newest is used');
+      // A hint that is only a little behind costs less than looking for a newer checkpoint (R3).
+      const used = name === 'behind' ? '5.checkpoint.parquet' : '10.checkpoint.parquet';
+      assert.ok(read.includes(used), used);
     });
   }
+
+  it('that contradict their version checksum are passed over (R4)', async () => {
+    const all = await tableWithCheckpoints(12);
+    const key = checkpointFile(10).replace('.checkpoint.parquet', '.crc');
+    const checksum = JSON.parse(Buffer.from((await all.store.get(key))!).toString()) as {
+      readonly numFiles: number;
+    };
+    await all.store.put(
+      key,
+      utf8(JSON.stringify({ ...checksum, numFiles: checksum.numFiles + 1 })),
+    );
+    const { table, read } = await reopen(all);
+    assert.deepEqual(content(table.snapshot), content(all.table.snapshot));
+    assert.ok(read.includes('5.checkpoint.parquet'));
+  });
+
+  it('are found by name, without a listing of the log (R3)', async () => {
+    const all = await tableWithCheckpoints(12);
+    const { script, env, link } = all.process();
+    script.next('list', { kind: 'unavailable' }, { times: 100 });
+    assert.equal((await DeltaTable.open(env, ROOT))?.snapshot.version, 12);
+    assert.deepEqual(
+      link.calls.filter(({ operation }) => operation === 'list'),
+      [],
+    );
+  });
 
   it('in several parts are read when complete and passed over when not (fault 100)', async () => {
     const all = await tableWithCheckpoints(10);

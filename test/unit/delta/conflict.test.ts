@@ -88,10 +88,19 @@ describe('refusals', () => {
   }
 
   it('of a table that changed or was replaced under the writer (C2)', () => {
-    const changed = table({ 'delta.appendOnly': 'true' });
+    const changed = table({ 'delta.columnMapping.mode': 'name' });
     assert.match(JSON.stringify(refusalOf(request(), base, changed)), /metadata or protocol/);
     assert.match(JSON.stringify(refusalOf(request(), base, table({}, 'other'))), /replaced/);
     assert.equal(refusalOf(request(), base, table()), undefined, 'equal content is no change');
+  });
+
+  it('not of one that is only kept in another way (C2)', () => {
+    const kept = table({ 'delta.appendOnly': 'true', 'delta.logRetentionDuration': '7 days' });
+    assert.equal(refusalOf(request(), base, kept), undefined);
+    const removes = [pathOf('live')];
+    assert.match(JSON.stringify(refusalOf(request({ removes }), base, kept)), /append-only/);
+    const lifted = { configuration: { 'delta.appendOnly': 'false' } };
+    assert.equal(refusalOf(request({ removes, metadata: lifted }), base, kept), undefined);
   });
 });
 
