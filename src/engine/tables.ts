@@ -5,6 +5,12 @@ import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
 import { tableRoots } from '../pipeline/progress.ts';
 import { deadLetterTableSchema, silverTableSchema } from '../pipeline/silver/tables.ts';
 import { type DeltaEnvironment, DeltaTable } from '../storage/delta/delta-table.ts';
+import {
+  aggregateProperties,
+  requireDeclaredAggregate,
+  requireDeclaredEvent,
+  schemaProperties,
+} from './declared-schema.ts';
 
 export interface PipelineTables {
   readonly bronze: DeltaTable;
@@ -16,7 +22,8 @@ export interface PipelineTables {
 
 /**
  * Opens every table of the pipeline.
- * @throws PipelineError invalid when a table exists with a schema or partitioning that does not fit
+ * @throws PipelineError invalid when a table exists with a schema or partitioning that does not fit,
+ *   or with another declared schema
  */
 export async function openTables(
   env: DeltaEnvironment,
@@ -43,7 +50,11 @@ export async function openTables(
       root: roots.silver,
       schema: silverTableSchema(config.event),
       partitionColumns: ['_event_date'],
-      configuration: { ...created, 'tidemark.dedupBuckets': String(config.dedupBuckets) },
+      configuration: {
+        ...created,
+        ...schemaProperties(config.event),
+        'tidemark.dedupBuckets': String(config.dedupBuckets),
+      },
       description: `Every valid event of ${config.source.topic} exactly once`,
     }),
     ...config.gold.map((aggregate) =>
@@ -51,11 +62,15 @@ export async function openTables(
         root: roots.gold.get(aggregate.name)!,
         schema: goldTableSchema(aggregate, config.event),
         partitionColumns: ['_event_date'],
-        configuration: created,
+        configuration: { ...created, ...aggregateProperties(aggregate) },
         description: `${aggregate.name}: windows of ${aggregate.windowMs} ms`,
       }),
     ),
   ]);
+  requireDeclaredEvent(silver.snapshot, silver.root, config.event);
+  config.gold.forEach((aggregate, i) => {
+    requireDeclaredAggregate(gold[i]!.snapshot, gold[i]!.root, aggregate);
+  });
   return {
     bronze,
     deadLetter,

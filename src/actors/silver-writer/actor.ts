@@ -11,6 +11,7 @@
  * - SW3 Each commit moves the ledger's running totals by what its span held (P4).
  */
 import type { Ambient } from '../../ambient.ts';
+import { otherEvents } from '../../engine/declared-schema.ts';
 import { PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
 import { transferablesOf } from '../../pipeline/columns.ts';
@@ -331,6 +332,7 @@ export function silverWriter(
       thread = new ComputeThread<SilverThreadApi>(new URL('./silver-thread.ts', import.meta.url), {
         event: config.event,
         late: config.late,
+        otherEvents: otherEvents(silver.snapshot.configuration, config.event),
         goldColumns: silverProjection(config.gold, config.event),
       } satisfies SilverThreadData);
       return startStage();

@@ -4,28 +4,26 @@
  */
 import { workerData } from 'node:worker_threads';
 import { bronzeFileSchema } from '../../pipeline/bronze.ts';
-import {
-  type ColumnBatch,
-  columnOf,
-  transferablesOf,
-  type Vector,
-} from '../../pipeline/columns.ts';
+import { type ColumnBatch, transferablesOf } from '../../pipeline/columns.ts';
 import type { EventConfig, LateConfig } from '../../pipeline/pipeline-config.ts';
 import { MemoryDedupIndex } from '../../pipeline/silver/dedup-index.ts';
 import { SilverDeriver, type SilverResult } from '../../pipeline/silver/deriver.ts';
-import type { DeadLetterRows } from '../../pipeline/silver/dead-letters.ts';
 import { fingerprintsOf } from '../../pipeline/silver/fingerprints.ts';
-import type { SilverRows } from '../../pipeline/silver/silver-rows.ts';
 import { silverFileSchema } from '../../pipeline/silver/tables.ts';
-import { struct } from '../../pipeline/types.ts';
-import { computeStats } from '../../storage/delta/stats.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
-import { DEAD_LETTER_ENCODING, groupByRows, silverEncoding } from '../file-settings.ts';
+import { groupByRows } from '../file-settings.ts';
 import { serveCalls, Transferring } from '../runtime/compute-thread.ts';
+import {
+  type EncodedDeadLetterFile,
+  type EncodedSilverFile,
+  SilverEncoder,
+} from './silver-encoder.ts';
 
 export interface SilverThreadData {
   readonly event: EventConfig;
   readonly late: LateConfig;
+  /** Other schemas that rows of the table may have been derived under. */
+  readonly otherEvents: readonly EventConfig[];
   /** Columns that gold will want of each silver file. */
   readonly goldColumns: readonly string[];
 }
@@ -37,26 +35,6 @@ export type BronzeInput = {
   readonly rows: number;
 } & ({ readonly batch: ColumnBatch } | { readonly parquet: Uint8Array });
 
-export interface EncodedSilverFile {
-  readonly dateDays: number;
-  readonly rows: number;
-  readonly parquet: Uint8Array;
-  readonly stats: string;
-  /** 24 bytes a row; stored beside the file so that a restart need not read the rows. */
-  readonly fingerprints: Uint8Array;
-  /** Smallest and largest event time, microseconds since the epoch, rounded outwards. */
-  readonly eventTimeMin: number;
-  readonly eventTimeMax: number;
-  readonly goldBatch: ColumnBatch;
-}
-
-export interface EncodedDeadLetterFile {
-  readonly dateDays: number;
-  readonly rows: number;
-  readonly parquet: Uint8Array;
-  readonly stats: string;
-}
-
 export interface DerivedRows {
   readonly silver: readonly EncodedSilverFile[];
   readonly dead: readonly EncodedDeadLetterFile[];
@@ -65,11 +43,11 @@ export interface DerivedRows {
   readonly watermarksMicros: ReadonlyMap<number, bigint>;
 }
 
-const { event, late, goldColumns } = workerData as SilverThreadData;
+const { event, late, otherEvents, goldColumns } = workerData as SilverThreadData;
 const codec = createParquetCodec();
 const index = new MemoryDedupIndex();
-const deriver = new SilverDeriver({ event, late }, index);
-const encoding = silverEncoding(event.id);
+const deriver = new SilverDeriver({ event, late, otherEvents }, index);
+const encoder = new SilverEncoder(codec, event, goldColumns);
 
 const api = {
   /** Adds the rows of committed silver files to the dedup index. */
@@ -99,9 +77,9 @@ const api = {
         batch: 'batch' in input ? input.batch : codec.decode(input.parquet, bronzeFileSchema()),
       }));
       const result = await deriver.derive(inputs);
-      silver.push(...result.silver.map(encodeSilver));
+      silver.push(...result.silver.map((rows) => encoder.silver(rows)));
       const uncovered = result.dead.filter((rows) => rows.bronzeVersion > call.deadCovered);
-      dead.push(...uncovered.map(encodeDeadLetters));
+      dead.push(...uncovered.map((rows) => encoder.deadLetters(rows)));
       totals.add(result);
     }
     const transfer = new Set<ArrayBuffer>();
@@ -151,52 +129,6 @@ function inputGroups(inputs: readonly BronzeInput[]): readonly BronzeInput[][] {
   const rowsOf = (unit: readonly BronzeInput[]): number =>
     unit.reduce((sum, { rows }) => sum + rows, 0);
   return groupByRows(units, rowsOf).map((group) => group.flat());
-}
-
-function encodeSilver({ dateDays, batch, fingerprints }: SilverRows): EncodedSilverFile {
-  const [eventTimeMin, eventTimeMax] = timeRange(columnOf(batch, event.time.field)!);
-  return {
-    dateDays,
-    rows: batch.length,
-    parquet: codec.encode(batch, encoding),
-    stats: computeStats(batch),
-    fingerprints,
-    eventTimeMin,
-    eventTimeMax,
-    goldBatch: project(batch, goldColumns),
-  };
-}
-
-function encodeDeadLetters({ dateDays, batch }: DeadLetterRows): EncodedDeadLetterFile {
-  return {
-    dateDays,
-    rows: batch.length,
-    parquet: codec.encode(batch, DEAD_LETTER_ENCODING),
-    stats: computeStats(batch),
-  };
-}
-
-function project(batch: ColumnBatch, names: readonly string[]): ColumnBatch {
-  const positions = names.map((name) => batch.schema.fields.findIndex((f) => f.name === name));
-  return {
-    schema: struct(positions.map((position) => batch.schema.fields[position]!)),
-    length: batch.length,
-    columns: positions.map((position) => batch.columns[position]!),
-  };
-}
-
-/** Range of a timestamp column without a BigInt per row; a double is exact within years 1684 to 2255. */
-function timeRange(times: Vector): [number, number] {
-  const { buffer, byteOffset } = times.values as BigInt64Array;
-  const words = new Int32Array(buffer, byteOffset, times.length * 2);
-  let min = Number.POSITIVE_INFINITY;
-  let max = Number.NEGATIVE_INFINITY;
-  for (let row = 0; row < times.length; row += 1) {
-    const micros = words[2 * row + 1]! * 4_294_967_296 + (words[2 * row]! >>> 0);
-    if (micros < min) min = micros;
-    if (micros > max) max = micros;
-  }
-  return [Math.floor(min) - 64, Math.ceil(max) + 64];
 }
 
 /** Type of the calls this thread answers. */
