@@ -9,17 +9,22 @@
  *   that gold covers, never from gold's own rounded results.
  * - GW3 The next span starts no sooner than `PACE` times the last one's cost: rewriting windows takes a
  *   bounded share of a core, whatever the commit rate of silver.
- * - GW4 A guard on the count of edits makes a commit fail when windows were replaced by another way,
- *   such as a reconciliation; the writer then begins again from the tables (P7).
+ * - GW4 A guard on the count of edits makes a commit fail when windows were replaced by another way.
+ *   An edit that made other dates final is followed; after any other the writer begins again from the
+ *   tables (P7).
+ * - GW5 Late rows for a final date change nothing of it: the commit marks the date instead (P7).
  */
 import type { Ambient } from '../../ambient.ts';
 import { PipelineError } from '../../errors.ts';
 import type { Logger } from '../../logger.ts';
 import { transferablesOf } from '../../pipeline/columns.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { dateText, goldAppId, goldEditsAppId } from '../../pipeline/progress.ts';
+import { streamingTags } from '../../pipeline/gold/gold-tags.ts';
+import { silverFileOf } from '../../pipeline/gold/silver-files.ts';
+import { TumblingWindows } from '../../pipeline/gold/windows.ts';
+import { dateText, goldAppId, goldEditsAppId, goldLateAppId } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
-import type { LiveFile, NewFile } from '../../storage/delta/transaction.ts';
+import type { CommitOutcome, CommitSummary, NewFile } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import type { BatchCache } from '../batch-cache.ts';
 import { dataFilePath } from '../file-settings.ts';
@@ -28,7 +33,9 @@ import { ComputeThread } from '../runtime/compute-thread.ts';
 import { settled, versionOrNone } from '../stage-writer/commit.ts';
 import { decideStage, type StageState, startStage } from '../stage-writer/behavior.ts';
 import type { Span, StageEffect, StageMessage } from '../stage-writer/messages.ts';
-import type { GoldThreadApi, GoldThreadData, MissingSlot, SilverInput } from './gold-thread.ts';
+import type { GoldThreadApi, GoldThreadData, SilverInput } from './gold-thread.ts';
+import { SlotIndex } from './slot-index.ts';
+import { type LateMark, type PlannedSlot, planSpan, type SilverChange } from './span-plan.ts';
 
 export interface GoldWriterDependencies {
   readonly config: PipelineConfig;
@@ -50,21 +57,25 @@ export interface DerivedGold {
   readonly slots: readonly {
     readonly aggregate: string;
     readonly slot: number;
-    readonly file: NewFile;
+    readonly date: string;
+    /** undefined: nothing is left in the slot. */
+    readonly file: NewFile | undefined;
   }[];
+  readonly marks: readonly LateMark[];
 }
 
 type State = StageState<DerivedGold>;
 type Message = StageMessage<DerivedGold>;
 type Effect = StageEffect<DerivedGold>;
 
-const SLOT_TAG = 'tidemark.slot';
 /** Pause between spans as a multiple of the last span's cost. */
 const PACE = 2;
 const PAUSE_MIN_MS = 200;
 const PAUSE_MAX_MS = 3_000;
 /** Objects read side by side. */
 const CONCURRENCY = 8;
+/** Edits that one commit follows before the writer begins again. */
+const EDITS_FOLLOWED_MAX = 16;
 
 /** The gold writer of all aggregates of a pipeline. */
 export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State, Message, Effect> {
@@ -72,38 +83,49 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
   const appId = goldAppId(config.name, silver.tableId);
   const editsId = goldEditsAppId(config.name, silver.tableId);
   let thread: ComputeThread<GoldThreadApi>;
+  const grids = new Map(
+    config.gold.map(({ name, windowMs }) => [name, new TumblingWindows(windowMs)]),
+  );
+  /** By aggregate. */
   let coveredBy = new Map<string, number>();
-  /** By aggregate (GW4). */
-  let edits = new Map<string, bigint | undefined>();
+  let indexes = new Map<string, SlotIndex>();
   let pauseMs = 0;
 
   const open = async (context: EffectContext<Message>): Promise<void> => {
     const upstream = await silver.refresh();
-    edits = new Map();
-    const opened = await Promise.all(
-      [...tables].map(async ([aggregate, table]): Promise<[string, number]> => {
+    const opened = new Map<string, number>();
+    const indexed = new Map<string, SlotIndex>();
+    await Promise.all(
+      [...tables].map(async ([aggregate, table]) => {
         const snapshot = await table.refresh();
-        for (const file of snapshot.files()) slotOf(table, file);
-        edits.set(aggregate, snapshot.progress(editsId));
-        return [aggregate, Number(snapshot.progress(appId) ?? 0n)];
+        indexed.set(aggregate, new SlotIndex(table.root, editsId, snapshot));
+        opened.set(aggregate, Number(snapshot.progress(appId) ?? 0n));
       }),
     );
-    coveredBy = new Map(opened);
+    coveredBy = opened;
+    indexes = indexed;
     context.tell({ kind: 'opened', covered: lowest(), head: upstream.version });
   };
 
   const lowest = (): number => Math.min(...coveredBy.values());
 
-  const slotOf = (table: DeltaTable, file: LiveFile): number => {
-    const text = file.tags?.[SLOT_TAG];
-    if (text !== undefined) return Number(text);
-    throw new PipelineError(
-      'invalid',
-      'TM_SCHEMA_MISMATCH',
-      `${table.root}/${file.path} was not written by Tidemark; restore the table to a version before it`,
-      { context: { table: table.root, path: file.path } },
-    );
+  /** Brings a table's index up to the newest version known (GW4). */
+  const follow = async (aggregate: string): Promise<SlotIndex> => {
+    const index = indexes.get(aggregate)!;
+    const edited = index.advance(await tables.get(aggregate)!.commits(index.version));
+    for (const date of edited) {
+      if (index.finalVersion(date) === undefined) throw editedUnderneath(aggregate, date);
+    }
+    return index;
   };
+
+  const editedUnderneath = (aggregate: string, date: string): PipelineError =>
+    new PipelineError(
+      'unavailable',
+      'TM_COMMIT_FENCED',
+      `windows of ${date} were replaced outside the stream; beginning again from the tables`,
+      { context: { aggregate, date } },
+    );
 
   const readSilver = async (path: string): Promise<SilverInput> => {
     const key = `${silver.root}/${path}`;
@@ -129,72 +151,104 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     if (context.signal.aborted) return;
     const startedMs = ambient.clock.monotonicMs();
     const span = { ...asked, upTo: Math.max(asked.upTo, silver.snapshot.version) };
-    const transfer = new Set<ArrayBuffer>();
-    const files: { readonly path: string; readonly aggregates: readonly string[] }[] = [];
-    for (const commit of await silver.commits(span.after, span.upTo)) {
-      const behind = [...tables.keys()].filter((name) => coveredBy.get(name)! < commit.version);
-      for (const add of commit.adds) {
-        if (add.dataChange) files.push({ path: add.path, aggregates: behind });
-      }
-    }
-    const inputs = await Promise.all(
-      files.map(async ({ path, aggregates }) => ({ input: await readSilver(path), aggregates })),
+    const changes = await changesOf(await silver.commits(span.after, span.upTo));
+    const indexed = await Promise.all([...tables.keys()].map(follow));
+    const { inputs, recompute, marks } = planSpan(
+      changes,
+      [...tables.keys()].map((name, i) => ({
+        name,
+        windows: grids.get(name)!,
+        covered: coveredBy.get(name)!,
+        finalVersion: (date) => indexed[i]!.finalVersion(date),
+      })),
     );
-    for (const { input } of inputs) {
-      if (!('batch' in input)) continue;
-      for (const buffer of transferablesOf(input.batch)) transfer.add(buffer);
-    }
-    const missing = await thread.call('stage', { inputs }, [...transfer]);
+    const transfer = new Set<ArrayBuffer>();
+    const read = inputs.map(async ({ path, aggregates }) => {
+      if (aggregates.length === 0) {
+        deps.cache.take(`${silver.root}/${path}`); // nobody else will
+        return [];
+      }
+      const input = await readSilver(path);
+      if ('batch' in input) {
+        for (const buffer of transferablesOf(input.batch)) transfer.add(buffer);
+      }
+      return [{ input, aggregates }];
+    });
+    const staged = { inputs: (await Promise.all(read)).flat(), recompute };
+    const missing = await thread.call('stage', staged, [...transfer]);
     await loadSlots(missing, span.after, context);
+    await loadSlots(recompute, span.upTo, context);
     const encoded = await thread.call('finish', { silverVersion: span.upTo });
     const modifiedMs = Math.round(ambient.clock.nowMs());
     const slots = await Promise.all(
-      encoded.map(async ({ aggregate, slot, dateDays, parquet, stats }) => {
+      encoded.map(async ({ aggregate, slot, dateDays, events, file }) => {
+        const date = dateText(dateDays);
+        if (!file) return { aggregate, slot, date, file };
         const path = dataFilePath(dateDays, ambient.ids.id());
-        const sizeBytes = parquet.byteLength;
-        await store.put(`${tables.get(aggregate)!.root}/${path}`, parquet);
-        const file: NewFile = {
+        const sizeBytes = file.parquet.byteLength;
+        await store.put(`${tables.get(aggregate)!.root}/${path}`, file.parquet);
+        const stored: NewFile = {
           path,
-          partitionValues: { _event_date: dateText(dateDays) },
+          partitionValues: { _event_date: date },
           sizeBytes,
           modifiedMs,
-          stats,
-          tags: { [SLOT_TAG]: String(slot) },
+          stats: file.stats,
+          tags: streamingTags(slot, events),
         };
-        return { aggregate, slot, file };
+        return { aggregate, slot, date, file: stored };
       }),
     );
     const costMs = ambient.clock.monotonicMs() - startedMs;
     pauseMs = Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, PACE * costMs));
-    context.tell({ kind: 'derived', span, derived: { slots } });
+    context.tell({ kind: 'derived', span, derived: { slots, marks } });
   };
 
-  /** GW2 */
+  /** Commits that changed rows, their files described as the log did when they were live. */
+  const changesOf = async (commits: readonly CommitSummary[]): Promise<SilverChange[]> => {
+    const changes: SilverChange[] = [];
+    for (const { version, adds, removes } of commits) {
+      const lost = removes.filter(({ dataChange }) => dataChange);
+      const before = lost.length > 0 ? await silver.snapshotAt(version - 1) : undefined;
+      changes.push({
+        version,
+        adds: adds.filter(({ dataChange }) => dataChange).map(silverFileOf),
+        removes: lost.map(({ path }) => silverFileOf(before!.file(path)!)),
+      });
+    }
+    return changes;
+  };
+
+  /** GW2: as of `silverVersion`, or of what the table covers when that is more. */
   const loadSlots = async (
-    missing: readonly MissingSlot[],
-    spanAfter: number,
+    missing: readonly PlannedSlot[],
+    silverVersion: number,
     context: EffectContext<Message>,
   ): Promise<void> => {
     const byVersion = Map.groupBy(missing, ({ aggregate }) =>
-      Math.max(spanAfter, coveredBy.get(aggregate)!),
+      Math.max(silverVersion, coveredBy.get(aggregate)!),
     );
     for (const [version, slots] of byVersion) await loadSlotsAt(slots, version, context);
   };
 
   const loadSlotsAt = async (
-    missing: readonly MissingSlot[],
+    missing: readonly PlannedSlot[],
     silverVersion: number,
     context: EffectContext<Message>,
   ): Promise<void> => {
     await thread.call('load', { input: undefined, slots: missing });
     const before = await silver.snapshotAt(silverVersion);
-    const wanted: { readonly path: string; readonly slots: readonly MissingSlot[] }[] = [];
+    const dates = new Map<string, PlannedSlot[]>();
+    for (const slot of missing) {
+      const date = dateText(grids.get(slot.aggregate)!.dateOfSlot(slot.slot));
+      dates.set(date, [...(dates.get(date) ?? []), slot]);
+    }
+    const wanted: { readonly path: string; readonly slots: readonly PlannedSlot[] }[] = [];
     for (const file of before.files()) {
-      const [min, max] = (file.tags?.['tidemark.eventTime'] ?? '-Infinity,Infinity')
-        .split(',')
-        .map(Number) as [number, number];
-      const slots = missing.filter((slot) => slot.startMicros <= max && slot.endMicros > min);
-      if (slots.length > 0) wanted.push({ path: file.path, slots });
+      const near = dates.get(file.partitionValues['_event_date'] ?? '');
+      if (!near) continue;
+      const { path, minMicros, maxMicros } = silverFileOf(file);
+      const slots = near.filter((s) => s.startMicros <= maxMicros && s.endMicros > minMicros);
+      if (slots.length > 0) wanted.push({ path, slots });
     }
     for (let from = 0; from < wanted.length && !context.signal.aborted; from += CONCURRENCY) {
       await Promise.all(
@@ -207,44 +261,66 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
 
   const commit = async (
     span: Span,
-    { slots }: DerivedGold,
+    derived: DerivedGold,
     context: EffectContext<Message>,
   ): Promise<void> => {
     await Promise.all(
-      [...tables].map(async ([aggregate, table]) => {
-        const covered = coveredBy.get(aggregate)!;
-        if (covered >= span.upTo) return;
-        const own = slots.filter((one) => one.aggregate === aggregate);
-        // GW1
-        const replaced = new Set(own.map(({ slot }) => slot));
-        const removes: string[] = [];
-        for (const file of table.snapshot.files()) {
-          if (replaced.has(slotOf(table, file))) removes.push(file.path);
-        }
-        await settled(
-          table.commit({
-            operation: 'STREAMING UPDATE',
-            operationMetrics: {
-              numAddedFiles: String(own.length),
-              numRemovedFiles: String(removes.length),
-            },
-            adds: own.map(({ file }) => file),
-            removes,
-            progress: [{ appId, expected: versionOrNone(covered), next: BigInt(span.upTo) }],
-            guards: [{ appId: editsId, expected: edits.get(aggregate) }],
-            lineage: {
-              stage: 'gold',
-              silverTable: silver.tableId,
-              silverAfter: covered,
-              silverUpTo: span.upTo,
-            },
-            signal: context.signal,
-          }),
-        );
-        coveredBy.set(aggregate, span.upTo);
-      }),
+      [...tables.keys()].map((aggregate) => commitTable(aggregate, span, derived, context)),
     );
     context.tell({ kind: 'committed', span });
+  };
+
+  const commitTable = async (
+    aggregate: string,
+    span: Span,
+    derived: DerivedGold,
+    context: EffectContext<Message>,
+  ): Promise<void> => {
+    const covered = coveredBy.get(aggregate)!;
+    if (covered >= span.upTo) return;
+    const slots = derived.slots.filter((one) => one.aggregate === aggregate);
+    const adds = slots.flatMap(({ file }) => file ?? []);
+    // GW5
+    const marks = derived.marks
+      .filter((mark) => mark.aggregate === aggregate)
+      .map(({ date, silverVersion }) => ({
+        appId: goldLateAppId(config.name, silver.tableId, date),
+        expected: 'any' as const,
+        next: BigInt(silverVersion),
+      }));
+    const attempt = async (): Promise<CommitOutcome> => {
+      const index = await follow(aggregate);
+      const final = slots.find(({ date }) => index.finalVersion(date) !== undefined);
+      if (final) throw editedUnderneath(aggregate, final.date);
+      // GW1
+      const removes = slots.flatMap(({ slot }) => [...index.filesOf(slot)]);
+      return tables.get(aggregate)!.commit({
+        operation: 'STREAMING UPDATE',
+        operationMetrics: {
+          numAddedFiles: String(adds.length),
+          numRemovedFiles: String(removes.length),
+        },
+        adds,
+        removes,
+        progress: [{ appId, expected: versionOrNone(covered), next: BigInt(span.upTo) }, ...marks],
+        guards: [{ appId: editsId, expected: index.edits }],
+        lineage: {
+          stage: 'gold',
+          silverTable: silver.tableId,
+          silverAfter: covered,
+          silverUpTo: span.upTo,
+        },
+        signal: context.signal,
+      });
+    };
+    let outcome = await attempt();
+    for (let followed = 0; followed < EDITS_FOLLOWED_MAX; followed++) {
+      // GW4
+      if (outcome.kind !== 'fenced' || outcome.appId !== editsId) break;
+      outcome = await attempt();
+    }
+    await settled(outcome);
+    coveredBy.set(aggregate, span.upTo);
   };
 
   return {

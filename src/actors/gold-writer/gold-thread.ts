@@ -4,6 +4,7 @@
  *
  * Invariant GT1: a slot is either absent or holds every silver row of its windows up to the span
  * before the staged one; rows of a staged span are added to all its slots or the thread is thrown away.
+ * Slots that lost rows in the span are loaded as of its end instead, and take in no staged row.
  */
 import { workerData } from 'node:worker_threads';
 import { type ColumnBatch } from '../../pipeline/columns.ts';
@@ -16,6 +17,7 @@ import { computeStats } from '../../storage/delta/stats.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
 import { GOLD_ENCODING } from '../file-settings.ts';
 import { serveCalls, Transferring } from '../runtime/compute-thread.ts';
+import type { PlannedSlot } from './span-plan.ts';
 
 export interface GoldThreadData {
   readonly aggregates: readonly AggregateConfig[];
@@ -27,22 +29,15 @@ export interface GoldThreadData {
 /** One silver file: its gold columns when they were still in memory, else its bytes. */
 export type SilverInput = { readonly batch: ColumnBatch } | { readonly parquet: Uint8Array };
 
-/** A slot that must be loaded from silver before the staged rows can be added. */
-export interface MissingSlot {
-  readonly aggregate: string;
-  readonly slot: number;
-  /** Microseconds since the epoch, inclusive and exclusive. */
-  readonly startMicros: number;
-  readonly endMicros: number;
-}
-
+/** The whole content of a slot after the span. */
 export interface EncodedSlot {
   readonly aggregate: string;
   readonly slot: number;
   readonly dateDays: number;
-  readonly rows: number;
-  readonly parquet: Uint8Array;
-  readonly stats: string;
+  /** Silver rows in it. */
+  readonly events: number;
+  /** undefined when nothing is left in the slot. */
+  readonly file: { readonly parquet: Uint8Array; readonly stats: string } | undefined;
 }
 
 const { aggregates, event, stateBytesMax } = workerData as GoldThreadData;
@@ -53,6 +48,8 @@ const aggregators = new Map(
 );
 let staged: readonly { readonly batch: ColumnBatch; readonly aggregates: ReadonlySet<string> }[] =
   [];
+/** Slots by aggregate that are loaded as of the span's end. */
+let recomputed = new Map<string, ReadonlySet<number>>();
 
 function projectedSchema(): StructType {
   const all = silverFileSchema(event);
@@ -66,23 +63,28 @@ function columnsOf(input: SilverInput): ColumnBatch {
 
 const api = {
   /**
-   * Takes the silver rows of a span, each file for the aggregates that do not cover it yet.
-   * @returns the slots they touch that are not resident
+   * Takes the silver rows of a span, each file for the aggregates that want it, and forgets the
+   * slots to recompute.
+   * @returns the slots that the rows touch and that must be loaded as of the span's start
    */
   stage(call: {
     readonly inputs: readonly {
       readonly input: SilverInput;
       readonly aggregates: readonly string[];
     }[];
-  }): readonly MissingSlot[] {
+    readonly recompute: readonly { readonly aggregate: string; readonly slot: number }[];
+  }): readonly PlannedSlot[] {
     staged = call.inputs.map(({ input, aggregates: names }) => ({
       batch: columnsOf(input),
       aggregates: new Set(names),
     }));
-    const missing: MissingSlot[] = [];
+    recomputed = slotsByAggregate(call.recompute);
+    const missing: PlannedSlot[] = [];
     for (const [aggregate, aggregator] of aggregators) {
+      const again = recomputed.get(aggregate);
+      for (const slot of again ?? []) aggregator.drop(slot);
       for (const slot of touched(aggregate, aggregator)) {
-        if (aggregator.isResident(slot)) continue;
+        if (aggregator.isResident(slot) || again?.has(slot)) continue;
         const { startMicros, endMicros } = aggregator.slotRange(slot);
         missing.push({ aggregate, slot, startMicros, endMicros });
       }
@@ -95,29 +97,29 @@ const api = {
     readonly input: SilverInput | undefined;
     readonly slots: readonly { readonly aggregate: string; readonly slot: number }[];
   }): void {
-    const bySlots = new Map<string, Set<number>>();
     for (const { aggregate, slot } of call.slots) {
       const aggregator = aggregators.get(aggregate)!;
       if (!aggregator.isResident(slot)) aggregator.create(slot);
-      const slots = bySlots.get(aggregate) ?? new Set();
-      bySlots.set(aggregate, slots.add(slot));
     }
     if (!call.input) return;
     const batch = columnsOf(call.input);
-    for (const [aggregate, onlySlots] of bySlots)
+    for (const [aggregate, onlySlots] of slotsByAggregate(call.slots))
       aggregators.get(aggregate)!.add(batch, { onlySlots });
   },
 
-  /** Adds the staged rows and encodes every slot they touched. */
+  /** Adds the staged rows and encodes every slot that they touched or that was recomputed. */
   finish(call: { readonly silverVersion: number }): Transferring<readonly EncodedSlot[]> {
     const encoded: EncodedSlot[] = [];
     for (const [aggregate, aggregator] of aggregators) {
-      const slots = touched(aggregate, aggregator);
+      const again = recomputed.get(aggregate) ?? new Set();
+      const onlySlots = new Set(
+        [...touched(aggregate, aggregator)].filter((slot) => !again.has(slot)),
+      );
       for (const { batch, aggregates: names } of staged) {
         // GT1
-        if (names.has(aggregate)) aggregator.add(batch);
+        if (names.has(aggregate)) aggregator.add(batch, { onlySlots });
       }
-      for (const slot of slots) {
+      for (const slot of [...onlySlots, ...again]) {
         const rows = aggregator.rows(slot, {
           source: 'streaming',
           isFinal: false,
@@ -127,21 +129,31 @@ const api = {
         encoded.push({
           aggregate,
           slot,
-          dateDays: Math.floor(aggregator.slotRange(slot).startMicros / 86_400_000_000),
-          rows: rows.length,
-          parquet: codec.encode(rows, GOLD_ENCODING),
-          stats: computeStats(rows),
+          dateDays: aggregator.windows.dateOfSlot(slot),
+          events: aggregator.eventCount(slot),
+          file:
+            rows.length === 0
+              ? undefined
+              : { parquet: codec.encode(rows, GOLD_ENCODING), stats: computeStats(rows) },
         });
       }
     }
     staged = [];
+    recomputed = new Map();
     evict();
     return new Transferring(
       encoded,
-      encoded.map(({ parquet }) => parquet.buffer as ArrayBuffer),
+      encoded.flatMap(({ file }) => (file ? [file.parquet.buffer as ArrayBuffer] : [])),
     );
   },
 };
+
+function slotsByAggregate(
+  slots: readonly { readonly aggregate: string; readonly slot: number }[],
+): Map<string, ReadonlySet<number>> {
+  const grouped = Map.groupBy(slots, ({ aggregate }) => aggregate);
+  return new Map([...grouped].map(([name, own]) => [name, new Set(own.map(({ slot }) => slot))]));
+}
 
 function touched(aggregate: string, aggregator: GoldAggregator): ReadonlySet<number> {
   const slots = new Set<number>();

@@ -11,7 +11,7 @@ export function versionOrNone(version: number): bigint | undefined {
  * Version of a commit that went in.
  * @throws PipelineError unavailable for every other outcome: the writer begins again from the table
  */
-export async function settled(pending: Promise<CommitOutcome>): Promise<number> {
+export async function settled(pending: CommitOutcome | Promise<CommitOutcome>): Promise<number> {
   const outcome = await pending;
   switch (outcome.kind) {
     case 'committed':

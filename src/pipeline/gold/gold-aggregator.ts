@@ -150,6 +150,11 @@ export class GoldAggregator {
     return this.#resident(slot).state.groupCount;
   }
 
+  /** Silver rows that the slot holds. */
+  eventCount(slot: number): number {
+    return this.#resident(slot).state.eventCount;
+  }
+
   /**
    * The slot's full content, ordered by window_start and group.
    * @throws PipelineError invalid when a sum does not fit its column, naming the window

@@ -44,6 +44,7 @@ export class SlotState {
   readonly #fields: readonly FieldState[];
   /** By group. */
   #rowCounts = new Float64Array(INITIAL_ENTRIES);
+  #eventCount = 0;
 
   /** @param scratch working memory that no other slot uses at the same time */
   constructor(plan: AggregatePlan, slot: number, scratch: RunScratch) {
@@ -66,6 +67,11 @@ export class SlotState {
     return this.#index.size;
   }
 
+  /** Events added. */
+  get eventCount(): number {
+    return this.#eventCount;
+  }
+
   /** Bytes of memory. */
   get residentBytes(): number {
     let bytes = this.#index.residentBytes + this.#rowCounts.byteLength;
@@ -80,6 +86,7 @@ export class SlotState {
    * @param windows which window of the slot each of them falls into
    */
   add(batch: PlannedBatch, rows: Int32Array, windows: Int32Array): void {
+    this.#eventCount += rows.length;
     for (let from = 0; from < rows.length; from += RUN_ROWS) {
       const to = Math.min(rows.length, from + RUN_ROWS);
       this.#addRun(batch, rows.subarray(from, to), windows.subarray(from, to));
