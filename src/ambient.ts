@@ -38,11 +38,36 @@ export interface IdGenerator {
   id(): string;
 }
 
-/** The three ambient ports together, as most components take them. */
+/** Where heavy work runs beside the event loop. */
+export interface ThreadHost {
+  /**
+   * Starts a thread on a module that serves calls.
+   * @param data handed to the module, structured-cloneable
+   * @param onMessage takes what the thread posts
+   * @param onEnd is told once that the thread has ended, and why if it crashed
+   */
+  start(
+    module: URL,
+    data: unknown,
+    onMessage: (message: unknown) => void,
+    onEnd: (cause: unknown) => void,
+  ): RunningThread;
+}
+
+/** A thread that was started. */
+export interface RunningThread {
+  /** @param transfer buffers that are moved instead of copied */
+  post(message: unknown, transfer: readonly ArrayBuffer[]): void;
+  terminate(): Promise<void>;
+}
+
+/** The ambient ports together, as most components take them. */
 export interface Ambient {
   readonly clock: Clock;
   readonly random: Random;
   readonly ids: IdGenerator;
+  /** Default: worker threads of this process. */
+  readonly threads?: ThreadHost;
 }
 
 const lowerCaseId = customAlphabet('0123456789abcdefghijklmnopqrstuvwxyz', 21);

@@ -172,11 +172,15 @@ export function bronzeWriter(
   return {
     name: `bronze-writer/${deps.workerId}`,
     start() {
-      thread = new ComputeThread<BronzeThreadApi>(new URL('./bronze-thread.ts', import.meta.url), {
-        topic: deps.topic.topic,
-        maxRecordBytes: config.source.maxRecordBytes,
-        maxInflatedBytes: config.source.maxRecordBytes * INFLATION_MAX,
-      } satisfies BronzeThreadData);
+      thread = new ComputeThread<BronzeThreadApi>(
+        new URL('./bronze-thread.ts', import.meta.url),
+        {
+          topic: deps.topic.topic,
+          maxRecordBytes: config.source.maxRecordBytes,
+          maxInflatedBytes: config.source.maxRecordBytes * INFLATION_MAX,
+        } satisfies BronzeThreadData,
+        ambient.threads,
+      );
       held = new Set();
       deps.onThread(thread);
       deps.tellAllPartitions({ kind: 'rewind' });

@@ -327,11 +327,15 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     name: 'gold-writer',
     start() {
       pauseMs = 0;
-      thread = new ComputeThread<GoldThreadApi>(new URL('./gold-thread.ts', import.meta.url), {
-        aggregates: config.gold,
-        event: config.event,
-        stateBytesMax: config.limits.goldStateBytes,
-      } satisfies GoldThreadData);
+      thread = new ComputeThread<GoldThreadApi>(
+        new URL('./gold-thread.ts', import.meta.url),
+        {
+          aggregates: config.gold,
+          event: config.event,
+          stateBytesMax: config.limits.goldStateBytes,
+        } satisfies GoldThreadData,
+        ambient.threads,
+      );
       return startStage();
     },
     decide: decideStage,

@@ -6,7 +6,6 @@
  * before the staged one; rows of a staged span are added to all its slots or the thread is thrown away.
  * Slots that lost rows in the span are loaded as of its end instead, and take in no staged row.
  */
-import { workerData } from 'node:worker_threads';
 import { type ColumnBatch } from '../../pipeline/columns.ts';
 import { GoldAggregator } from '../../pipeline/gold/gold-aggregator.ts';
 import { silverProjection } from '../../pipeline/gold/projection.ts';
@@ -14,9 +13,10 @@ import type { AggregateConfig, EventConfig } from '../../pipeline/pipeline-confi
 import { silverFileSchema } from '../../pipeline/silver/tables.ts';
 import { struct, type StructType } from '../../pipeline/types.ts';
 import { computeStats } from '../../storage/delta/stats.ts';
+import type { ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
 import { GOLD_ENCODING } from '../file-settings.ts';
-import { serveCalls, Transferring } from '../runtime/compute-thread.ts';
+import { serveThread, Transferring } from '../runtime/compute-thread.ts';
 import type { PlannedSlot } from './span-plan.ts';
 
 export interface GoldThreadData {
@@ -40,147 +40,156 @@ export interface EncodedSlot {
   readonly file: { readonly parquet: Uint8Array; readonly stats: string } | undefined;
 }
 
-const { aggregates, event, stateBytesMax } = workerData as GoldThreadData;
-const codec = createParquetCodec();
-const projection = projectedSchema();
-const aggregators = new Map(
-  aggregates.map((aggregate) => [aggregate.name, new GoldAggregator(aggregate, event)]),
-);
-let staged: readonly { readonly batch: ColumnBatch; readonly aggregates: ReadonlySet<string> }[] =
-  [];
-/** Slots by aggregate that are loaded as of the span's end. */
-let recomputed = new Map<string, ReadonlySet<number>>();
+/**
+ * One gold thread's calls and what it holds between them.
+ * @param codec of data files; not shared with another thread
+ */
+export function createGoldThreadApi(
+  { aggregates, event, stateBytesMax }: GoldThreadData,
+  codec: ParquetCodec = createParquetCodec(),
+) {
+  const projection = projectedSchema();
+  const aggregators = new Map(
+    aggregates.map((aggregate) => [aggregate.name, new GoldAggregator(aggregate, event)]),
+  );
+  let staged: readonly { readonly batch: ColumnBatch; readonly aggregates: ReadonlySet<string> }[] =
+    [];
+  /** Slots by aggregate that are loaded as of the span's end. */
+  let recomputed = new Map<string, ReadonlySet<number>>();
 
-function projectedSchema(): StructType {
-  const all = silverFileSchema(event);
-  const names = new Set(silverProjection(aggregates, event));
-  return struct(all.fields.filter(({ name }) => names.has(name)));
-}
+  function projectedSchema(): StructType {
+    const all = silverFileSchema(event);
+    const names = new Set(silverProjection(aggregates, event));
+    return struct(all.fields.filter(({ name }) => names.has(name)));
+  }
 
-function columnsOf(input: SilverInput): ColumnBatch {
-  return 'batch' in input ? input.batch : codec.decode(input.parquet, projection);
-}
+  function columnsOf(input: SilverInput): ColumnBatch {
+    return 'batch' in input ? input.batch : codec.decode(input.parquet, projection);
+  }
 
-const api = {
-  /**
-   * Takes the silver rows of a span, each file for the aggregates that want it, and forgets the
-   * slots to recompute.
-   * @returns the slots that the rows touch and that must be loaded as of the span's start
-   */
-  stage(call: {
-    readonly inputs: readonly {
-      readonly input: SilverInput;
-      readonly aggregates: readonly string[];
-    }[];
-    readonly recompute: readonly { readonly aggregate: string; readonly slot: number }[];
-  }): readonly PlannedSlot[] {
-    staged = call.inputs.map(({ input, aggregates: names }) => ({
-      batch: columnsOf(input),
-      aggregates: new Set(names),
-    }));
-    recomputed = slotsByAggregate(call.recompute);
-    const missing: PlannedSlot[] = [];
-    for (const [aggregate, aggregator] of aggregators) {
-      const again = recomputed.get(aggregate);
-      for (const slot of again ?? []) aggregator.drop(slot);
-      for (const slot of touched(aggregate, aggregator)) {
-        if (aggregator.isResident(slot) || again?.has(slot)) continue;
-        const { startMicros, endMicros } = aggregator.slotRange(slot);
-        missing.push({ aggregate, slot, startMicros, endMicros });
+  const api = {
+    /**
+     * Takes the silver rows of a span, each file for the aggregates that want it, and forgets the
+     * slots to recompute.
+     * @returns the slots that the rows touch and that must be loaded as of the span's start
+     */
+    stage(call: {
+      readonly inputs: readonly {
+        readonly input: SilverInput;
+        readonly aggregates: readonly string[];
+      }[];
+      readonly recompute: readonly { readonly aggregate: string; readonly slot: number }[];
+    }): readonly PlannedSlot[] {
+      staged = call.inputs.map(({ input, aggregates: names }) => ({
+        batch: columnsOf(input),
+        aggregates: new Set(names),
+      }));
+      recomputed = slotsByAggregate(call.recompute);
+      const missing: PlannedSlot[] = [];
+      for (const [aggregate, aggregator] of aggregators) {
+        const again = recomputed.get(aggregate);
+        for (const slot of again ?? []) aggregator.drop(slot);
+        for (const slot of touched(aggregate, aggregator)) {
+          if (aggregator.isResident(slot) || again?.has(slot)) continue;
+          const { startMicros, endMicros } = aggregator.slotRange(slot);
+          missing.push({ aggregate, slot, startMicros, endMicros });
+        }
       }
-    }
-    return missing;
-  },
+      return missing;
+    },
 
-  /** Makes absent slots resident with the rows of one silver file that lie in them. */
-  load(call: {
-    readonly input: SilverInput | undefined;
-    readonly slots: readonly { readonly aggregate: string; readonly slot: number }[];
-  }): void {
-    for (const { aggregate, slot } of call.slots) {
-      const aggregator = aggregators.get(aggregate)!;
-      if (!aggregator.isResident(slot)) aggregator.create(slot);
-    }
-    if (!call.input) return;
-    const batch = columnsOf(call.input);
-    for (const [aggregate, onlySlots] of slotsByAggregate(call.slots))
-      aggregators.get(aggregate)!.add(batch, { onlySlots });
-  },
+    /** Makes absent slots resident with the rows of one silver file that lie in them. */
+    load(call: {
+      readonly input: SilverInput | undefined;
+      readonly slots: readonly { readonly aggregate: string; readonly slot: number }[];
+    }): void {
+      for (const { aggregate, slot } of call.slots) {
+        const aggregator = aggregators.get(aggregate)!;
+        if (!aggregator.isResident(slot)) aggregator.create(slot);
+      }
+      if (!call.input) return;
+      const batch = columnsOf(call.input);
+      for (const [aggregate, onlySlots] of slotsByAggregate(call.slots))
+        aggregators.get(aggregate)!.add(batch, { onlySlots });
+    },
 
-  /** Adds the staged rows and encodes every slot that they touched or that was recomputed. */
-  finish(call: { readonly silverVersion: number }): Transferring<readonly EncodedSlot[]> {
-    const encoded: EncodedSlot[] = [];
-    for (const [aggregate, aggregator] of aggregators) {
-      const again = recomputed.get(aggregate) ?? new Set();
-      const onlySlots = new Set(
-        [...touched(aggregate, aggregator)].filter((slot) => !again.has(slot)),
+    /** Adds the staged rows and encodes every slot that they touched or that was recomputed. */
+    finish(call: { readonly silverVersion: number }): Transferring<readonly EncodedSlot[]> {
+      const encoded: EncodedSlot[] = [];
+      for (const [aggregate, aggregator] of aggregators) {
+        const again = recomputed.get(aggregate) ?? new Set();
+        const onlySlots = new Set(
+          [...touched(aggregate, aggregator)].filter((slot) => !again.has(slot)),
+        );
+        for (const { batch, aggregates: names } of staged) {
+          // GT1
+          if (names.has(aggregate)) aggregator.add(batch, { onlySlots });
+        }
+        for (const slot of [...onlySlots, ...again]) {
+          const rows = aggregator.rows(slot, {
+            source: 'streaming',
+            isFinal: false,
+            revision: 0,
+            silverVersion: BigInt(call.silverVersion),
+          });
+          encoded.push({
+            aggregate,
+            slot,
+            dateDays: aggregator.windows.dateOfSlot(slot),
+            events: aggregator.eventCount(slot),
+            file:
+              rows.length === 0
+                ? undefined
+                : { parquet: codec.encode(rows, GOLD_ENCODING), stats: computeStats(rows) },
+          });
+        }
+      }
+      staged = [];
+      recomputed = new Map();
+      evict();
+      return new Transferring(
+        encoded,
+        encoded.flatMap(({ file }) => (file ? [file.parquet.buffer as ArrayBuffer] : [])),
       );
-      for (const { batch, aggregates: names } of staged) {
-        // GT1
-        if (names.has(aggregate)) aggregator.add(batch, { onlySlots });
-      }
-      for (const slot of [...onlySlots, ...again]) {
-        const rows = aggregator.rows(slot, {
-          source: 'streaming',
-          isFinal: false,
-          revision: 0,
-          silverVersion: BigInt(call.silverVersion),
-        });
-        encoded.push({
-          aggregate,
-          slot,
-          dateDays: aggregator.windows.dateOfSlot(slot),
-          events: aggregator.eventCount(slot),
-          file:
-            rows.length === 0
-              ? undefined
-              : { parquet: codec.encode(rows, GOLD_ENCODING), stats: computeStats(rows) },
-        });
-      }
-    }
-    staged = [];
-    recomputed = new Map();
-    evict();
-    return new Transferring(
-      encoded,
-      encoded.flatMap(({ file }) => (file ? [file.parquet.buffer as ArrayBuffer] : [])),
-    );
-  },
-};
+    },
+  };
 
-function slotsByAggregate(
-  slots: readonly { readonly aggregate: string; readonly slot: number }[],
-): Map<string, ReadonlySet<number>> {
-  const grouped = Map.groupBy(slots, ({ aggregate }) => aggregate);
-  return new Map([...grouped].map(([name, own]) => [name, new Set(own.map(({ slot }) => slot))]));
-}
-
-function touched(aggregate: string, aggregator: GoldAggregator): ReadonlySet<number> {
-  const slots = new Set<number>();
-  for (const { batch, aggregates: names } of staged) {
-    if (!names.has(aggregate)) continue;
-    for (const slot of aggregator.slotsTouched(batch)) slots.add(slot);
+  function slotsByAggregate(
+    slots: readonly { readonly aggregate: string; readonly slot: number }[],
+  ): Map<string, ReadonlySet<number>> {
+    const grouped = Map.groupBy(slots, ({ aggregate }) => aggregate);
+    return new Map([...grouped].map(([name, own]) => [name, new Set(own.map(({ slot }) => slot))]));
   }
-  return slots;
-}
 
-/** Drops the slots that were not touched for longest until the bound holds (P10). */
-function evict(): void {
-  for (;;) {
-    let bytes = 0;
-    let fullest: GoldAggregator | undefined;
-    for (const aggregator of aggregators.values()) {
-      bytes += aggregator.residentBytes;
-      if (!fullest || aggregator.residentBytes > fullest.residentBytes) fullest = aggregator;
+  function touched(aggregate: string, aggregator: GoldAggregator): ReadonlySet<number> {
+    const slots = new Set<number>();
+    for (const { batch, aggregates: names } of staged) {
+      if (!names.has(aggregate)) continue;
+      for (const slot of aggregator.slotsTouched(batch)) slots.add(slot);
     }
-    if (bytes <= stateBytesMax || !fullest) return;
-    const slot = fullest.leastRecentlyUsed();
-    if (slot === undefined) return;
-    fullest.drop(slot);
+    return slots;
   }
+
+  /** Drops the slots that were not touched for longest until the bound holds (P10). */
+  function evict(): void {
+    for (;;) {
+      let bytes = 0;
+      let fullest: GoldAggregator | undefined;
+      for (const aggregator of aggregators.values()) {
+        bytes += aggregator.residentBytes;
+        if (!fullest || aggregator.residentBytes > fullest.residentBytes) fullest = aggregator;
+      }
+      if (bytes <= stateBytesMax || !fullest) return;
+      const slot = fullest.leastRecentlyUsed();
+      if (slot === undefined) return;
+      fullest.drop(slot);
+    }
+  }
+
+  return api;
 }
 
 /** Type of the calls this thread answers. */
-export type GoldThreadApi = typeof api;
+export type GoldThreadApi = ReturnType<typeof createGoldThreadApi>;
 
-serveCalls(api);
+serveThread(createGoldThreadApi);

@@ -6,7 +6,8 @@
  * - T1 Calls are carried out in the order in which they were made, one at a time.
  * - T2 When the thread dies, every open call rejects with `internal`; the owner restarts.
  */
-import { parentPort, Worker } from 'node:worker_threads';
+import { parentPort, Worker, workerData } from 'node:worker_threads';
+import type { RunningThread, ThreadHost } from '../../ambient.ts';
 import { type ErrorCode, type ErrorKind, PipelineError, asPipelineError } from '../../errors.ts';
 
 /** Methods that a thread offers. Arguments and results must be structured-cloneable. */
@@ -17,7 +18,8 @@ type Argument<Method> = Method extends (argument: infer A) => unknown ? A : neve
 type Unwrapped<Value> = Value extends Transferring<infer Inner> ? Inner : Value;
 type Result<Method> = Method extends (argument: never) => infer R ? Unwrapped<Awaited<R>> : never;
 
-interface Call {
+/** What the owner posts. */
+export interface Call {
   readonly id: number;
   readonly method: string;
   readonly argument: unknown;
@@ -31,13 +33,27 @@ interface SerializedError {
   readonly stack: string | undefined;
 }
 
-type Reply =
+/** What the thread posts. */
+export type Reply =
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly error: SerializedError };
 
+const workerThreads: ThreadHost = {
+  start(module, data, onMessage, onEnd) {
+    const worker = new Worker(module, { workerData: data });
+    worker.on('message', onMessage);
+    worker.on('error', onEnd);
+    worker.on('exit', () => onEnd(undefined));
+    return {
+      post: (message, transfer) => worker.postMessage(message, [...transfer]),
+      terminate: async () => void (await worker.terminate()),
+    };
+  },
+};
+
 /** The owner's side. */
 export class ComputeThread<Api extends ThreadApi> {
-  readonly #worker: Worker;
+  readonly #thread: RunningThread;
   readonly #open = new Map<
     number,
     { readonly resolve: (value: unknown) => void; readonly reject: (error: PipelineError) => void }
@@ -46,25 +62,16 @@ export class ComputeThread<Api extends ThreadApi> {
   #dead: PipelineError | undefined;
 
   /**
-   * @param module URL of a module that calls `serveCalls`
-   * @param workerData handed to the module, structured-cloneable
+   * @param module URL of a module that calls `serveThread`
+   * @param data handed to the module, structured-cloneable
    */
-  constructor(module: URL, workerData: unknown) {
-    this.#worker = new Worker(module, { workerData });
-    this.#worker.on('message', (reply: Reply) => {
-      const call = this.#open.get(reply.id);
-      this.#open.delete(reply.id);
-      if ('error' in reply) {
-        const { kind, code, message, context, stack } = reply.error;
-        const error = new PipelineError(kind, code, message, { context });
-        if (stack) error.stack = stack;
-        call?.reject(error);
-      } else {
-        call?.resolve(reply.result);
-      }
-    });
-    this.#worker.on('error', (cause) => this.#die('compute thread crashed', cause));
-    this.#worker.on('exit', () => this.#die('compute thread ended', undefined));
+  constructor(module: URL, data: unknown, host: ThreadHost = workerThreads) {
+    this.#thread = host.start(
+      module,
+      data,
+      (message) => this.#settle(message as Reply),
+      (cause) => this.#die(cause),
+    );
   }
 
   /**
@@ -81,16 +88,30 @@ export class ComputeThread<Api extends ThreadApi> {
     const id = this.#idNext++;
     return new Promise((resolve, reject) => {
       this.#open.set(id, { resolve: resolve as (value: unknown) => void, reject });
-      this.#worker.postMessage({ id, method, argument } satisfies Call, [...transfer]);
+      this.#thread.post({ id, method, argument } satisfies Call, transfer);
     });
   }
 
   /** Ends the thread now; open calls reject. */
   async terminate(): Promise<void> {
-    await this.#worker.terminate();
+    await this.#thread.terminate();
   }
 
-  #die(message: string, cause: unknown): void {
+  #settle(reply: Reply): void {
+    const call = this.#open.get(reply.id);
+    this.#open.delete(reply.id);
+    if ('error' in reply) {
+      const { kind, code, message, context, stack } = reply.error;
+      const error = new PipelineError(kind, code, message, { context });
+      if (stack) error.stack = stack;
+      call?.reject(error);
+    } else {
+      call?.resolve(reply.result);
+    }
+  }
+
+  #die(cause: unknown): void {
+    const message = cause === undefined ? 'compute thread ended' : 'compute thread crashed';
     this.#dead ??= new PipelineError('internal', 'TM_INTERNAL', message, { cause });
     for (const { reject } of this.#open.values()) reject(this.#dead);
     this.#open.clear();
@@ -108,24 +129,39 @@ export class Transferring<Value> {
   }
 }
 
-/** The thread's side: answers calls with the methods of `api`, one at a time, in order. */
+/**
+ * The thread's side: in a thread, serves the calls of one instance; elsewhere the module is only
+ * loaded, and nothing happens.
+ * @param create makes the instance from what the thread was started with
+ */
+export function serveThread<Data>(create: (data: Data) => ThreadApi): void {
+  if (parentPort) serveCalls(create(workerData as Data));
+}
+
+/** Answers calls with the methods of `api`, one at a time, in order. */
 export function serveCalls(api: ThreadApi): void {
   const port = parentPort;
   if (!port) throw new PipelineError('internal', 'TM_INTERNAL', 'serveCalls runs in threads only');
   let tail: Promise<void> = Promise.resolve();
-  port.on('message', ({ id, method, argument }: Call) => {
+  port.on('message', (call: Call) => {
     tail = tail.then(async () => {
-      try {
-        const result = await api[method]!(argument);
-        if (result instanceof Transferring) {
-          port.postMessage({ id, result: result.value } satisfies Reply, [...result.transfer]);
-        } else {
-          port.postMessage({ id, result } satisfies Reply);
-        }
-      } catch (thrown) {
-        const { kind, code, message, context, stack } = asPipelineError(thrown);
-        port.postMessage({ id, error: { kind, code, message, context, stack } } satisfies Reply);
-      }
+      const { reply, transfer } = await answerCall(api, call);
+      port.postMessage(reply, [...transfer]);
     });
   });
+}
+
+/** Carries out one call; what it throws becomes the reply. */
+export async function answerCall(
+  api: ThreadApi,
+  { id, method, argument }: Call,
+): Promise<{ readonly reply: Reply; readonly transfer: readonly ArrayBuffer[] }> {
+  try {
+    const result = await api[method]!(argument);
+    if (!(result instanceof Transferring)) return { reply: { id, result }, transfer: [] };
+    return { reply: { id, result: result.value }, transfer: result.transfer };
+  } catch (thrown) {
+    const { kind, code, message, context, stack } = asPipelineError(thrown);
+    return { reply: { id, error: { kind, code, message, context, stack } }, transfer: [] };
+  }
 }

@@ -329,12 +329,16 @@ export function silverWriter(
   return {
     name: 'silver-writer',
     start() {
-      thread = new ComputeThread<SilverThreadApi>(new URL('./silver-thread.ts', import.meta.url), {
-        event: config.event,
-        late: config.late,
-        otherEvents: otherEvents(silver.snapshot.configuration, config.event),
-        goldColumns: silverProjection(config.gold, config.event),
-      } satisfies SilverThreadData);
+      thread = new ComputeThread<SilverThreadApi>(
+        new URL('./silver-thread.ts', import.meta.url),
+        {
+          event: config.event,
+          late: config.late,
+          otherEvents: otherEvents(silver.snapshot.configuration, config.event),
+          goldColumns: silverProjection(config.gold, config.event),
+        } satisfies SilverThreadData,
+        ambient.threads,
+      );
       return startStage();
     },
     decide: decideStage,

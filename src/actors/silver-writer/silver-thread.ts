@@ -2,7 +2,6 @@
  * The silver thread: bronze rows to typed silver rows and dead letters, with the dedup index of the
  * buckets it serves. Runs as a worker thread.
  */
-import { workerData } from 'node:worker_threads';
 import { bronzeFileSchema } from '../../pipeline/bronze.ts';
 import { type ColumnBatch, transferablesOf } from '../../pipeline/columns.ts';
 import type { EventConfig, LateConfig } from '../../pipeline/pipeline-config.ts';
@@ -10,9 +9,10 @@ import { MemoryDedupIndex } from '../../pipeline/silver/dedup-index.ts';
 import { SilverDeriver, type SilverResult } from '../../pipeline/silver/deriver.ts';
 import { fingerprintsOf } from '../../pipeline/silver/fingerprints.ts';
 import { silverFileSchema } from '../../pipeline/silver/tables.ts';
+import type { ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
 import { groupByRows } from '../file-settings.ts';
-import { serveCalls, Transferring } from '../runtime/compute-thread.ts';
+import { serveThread, Transferring } from '../runtime/compute-thread.ts';
 import {
   type EncodedDeadLetterFile,
   type EncodedSilverFile,
@@ -43,58 +43,70 @@ export interface DerivedRows {
   readonly watermarksMicros: ReadonlyMap<number, bigint>;
 }
 
-const { event, late, otherEvents, goldColumns } = workerData as SilverThreadData;
-const codec = createParquetCodec();
-const index = new MemoryDedupIndex();
-const deriver = new SilverDeriver({ event, late, otherEvents }, index);
-const encoder = new SilverEncoder(codec, event, goldColumns);
+/**
+ * One silver thread's calls and what it holds between them.
+ * @param codec of data files; not shared with another thread
+ */
+export function createSilverThreadApi(
+  { event, late, otherEvents, goldColumns }: SilverThreadData,
+  codec: ParquetCodec = createParquetCodec(),
+) {
+  const index = new MemoryDedupIndex();
+  const deriver = new SilverDeriver({ event, late, otherEvents }, index);
+  const encoder = new SilverEncoder(codec, event, goldColumns);
 
-const api = {
-  /** Adds the rows of committed silver files to the dedup index. */
-  load(call: { readonly fingerprints: readonly Uint8Array[] }): { readonly ids: number } {
-    for (const bytes of call.fingerprints) index.insertFingerprints(bytes);
-    return { ids: index.size };
-  },
+  const api = {
+    /** Adds the rows of committed silver files to the dedup index. */
+    load(call: { readonly fingerprints: readonly Uint8Array[] }): { readonly ids: number } {
+      for (const bytes of call.fingerprints) index.insertFingerprints(bytes);
+      return { ids: index.size };
+    },
 
-  /** The same for a file whose fingerprints are not stored: computes them from its rows. */
-  loadParquet(call: { readonly parquet: Uint8Array }): Uint8Array {
-    const fingerprints = fingerprintsOf(codec.decode(call.parquet, silverFileSchema(event)), event);
-    index.insertFingerprints(fingerprints);
-    return fingerprints;
-  },
+    /** The same for a file whose fingerprints are not stored: computes them from its rows. */
+    loadParquet(call: { readonly parquet: Uint8Array }): Uint8Array {
+      const fingerprints = fingerprintsOf(
+        codec.decode(call.parquet, silverFileSchema(event)),
+        event,
+      );
+      index.insertFingerprints(fingerprints);
+      return fingerprints;
+    },
 
-  /** Derives a span. Dead letters of bronze versions up to `deadCovered` are in their table already. */
-  async derive(call: {
-    readonly inputs: readonly BronzeInput[];
-    readonly deadCovered: number;
-  }): Promise<Transferring<DerivedRows>> {
-    const totals = new SpanTotals();
-    const silver: EncodedSilverFile[] = [];
-    const dead: EncodedDeadLetterFile[] = [];
-    for (const group of inputGroups(call.inputs)) {
-      const inputs = group.map((input) => ({
-        bronzeVersion: input.bronzeVersion,
-        batch: 'batch' in input ? input.batch : codec.decode(input.parquet, bronzeFileSchema()),
-      }));
-      const result = await deriver.derive(inputs);
-      silver.push(...result.silver.map((rows) => encoder.silver(rows)));
-      const uncovered = result.dead.filter((rows) => rows.bronzeVersion > call.deadCovered);
-      dead.push(...uncovered.map((rows) => encoder.deadLetters(rows)));
-      totals.add(result);
-    }
-    const transfer = new Set<ArrayBuffer>();
-    for (const { parquet, fingerprints, goldBatch } of silver) {
-      transfer.add(parquet.buffer as ArrayBuffer);
-      transfer.add(fingerprints.buffer as ArrayBuffer);
-      for (const buffer of transferablesOf(goldBatch)) transfer.add(buffer);
-    }
-    for (const { parquet } of dead) transfer.add(parquet.buffer as ArrayBuffer);
-    const { counts, countsByFlag, watermarksMicros } = totals;
-    return new Transferring({ silver, dead, counts, countsByFlag, watermarksMicros }, [
-      ...transfer,
-    ]);
-  },
-};
+    /** Derives a span. Dead letters of bronze versions up to `deadCovered` are in their table already. */
+    async derive(call: {
+      readonly inputs: readonly BronzeInput[];
+      readonly deadCovered: number;
+    }): Promise<Transferring<DerivedRows>> {
+      const totals = new SpanTotals();
+      const silver: EncodedSilverFile[] = [];
+      const dead: EncodedDeadLetterFile[] = [];
+      for (const group of inputGroups(call.inputs)) {
+        const inputs = group.map((input) => ({
+          bronzeVersion: input.bronzeVersion,
+          batch: 'batch' in input ? input.batch : codec.decode(input.parquet, bronzeFileSchema()),
+        }));
+        const result = await deriver.derive(inputs);
+        silver.push(...result.silver.map((rows) => encoder.silver(rows)));
+        const uncovered = result.dead.filter((rows) => rows.bronzeVersion > call.deadCovered);
+        dead.push(...uncovered.map((rows) => encoder.deadLetters(rows)));
+        totals.add(result);
+      }
+      const transfer = new Set<ArrayBuffer>();
+      for (const { parquet, fingerprints, goldBatch } of silver) {
+        transfer.add(parquet.buffer as ArrayBuffer);
+        transfer.add(fingerprints.buffer as ArrayBuffer);
+        for (const buffer of transferablesOf(goldBatch)) transfer.add(buffer);
+      }
+      for (const { parquet } of dead) transfer.add(parquet.buffer as ArrayBuffer);
+      const { counts, countsByFlag, watermarksMicros } = totals;
+      return new Transferring({ silver, dead, counts, countsByFlag, watermarksMicros }, [
+        ...transfer,
+      ]);
+    },
+  };
+
+  return api;
+}
 
 /** Sums over the groups of a span. */
 class SpanTotals {
@@ -132,6 +144,6 @@ function inputGroups(inputs: readonly BronzeInput[]): readonly BronzeInput[][] {
 }
 
 /** Type of the calls this thread answers. */
-export type SilverThreadApi = typeof api;
+export type SilverThreadApi = ReturnType<typeof createSilverThreadApi>;
 
-serveCalls(api);
+serveThread(createSilverThreadApi);
