@@ -8,8 +8,8 @@ import { type OpenLake, withLake } from './lake.ts';
 import { withNumbers } from './numbers.ts';
 import type { Style } from './terminal.ts';
 import { groupDigits, textTable } from './text-table.ts';
-import { type EvidenceOptions, gatherEvidence } from './verify/evidence.ts';
-import { buildLedger, type LedgerReport, unreadableLedger } from './verify/ledger.ts';
+import { type EvidenceOptions, gatherEvidence } from '../operations/ledger/evidence.ts';
+import { buildLedger, type LedgerReport, unreadableLedger } from '../pipeline/ledger/ledger.ts';
 
 export const verifyCommand = defineCommand({
   name: 'verify',

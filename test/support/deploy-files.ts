@@ -173,6 +173,15 @@ const BUSY: Status = {
     },
   ],
   queues: [{ name: 'silver', waiting: 0, active: 0, delayed: 0, completed: 0, failed: 0 }],
+  ledger: {
+    checkedAt: INSTANT,
+    ok: true,
+    records: 3_000,
+    events: 2_900,
+    duplicates: 90,
+    conflicts: 0,
+    deadLetters: 10,
+  },
   totals: {
     bronzeRows: 1,
     silverRows: 1,

@@ -57,6 +57,15 @@ export function aStatus(differs: Partial<Status> = {}): Status {
       },
     ],
     queues: [{ name: 'silver', waiting: 1, active: 0, delayed: 0, completed: 5, failed: 0 }],
+    ledger: {
+      checkedAt: AT,
+      ok: true,
+      records: 3_000,
+      events: 2_900,
+      duplicates: 90,
+      conflicts: 0,
+      deadLetters: 10,
+    },
     totals: {
       bronzeRows: 3_000,
       silverRows: 2_900,

@@ -176,6 +176,20 @@ const findingSchema = named(
 
 export type Finding = z.infer<typeof findingSchema>;
 
+const ledgerStatusSchema = named(
+  'LedgerStatus',
+  'Whether every record counts exactly once, as the logs prove; `tidemark verify` says more.',
+  z.object({
+    checkedAt: instant,
+    ok: z.boolean(),
+    records: offset.describe('Bronze records that silver has derived.'),
+    events: offset,
+    duplicates: offset,
+    conflicts: offset,
+    deadLetters: offset,
+  }),
+);
+
 export const statusSchema = named(
   'Status',
   'The whole pipeline at one moment.',
@@ -195,6 +209,7 @@ export const statusSchema = named(
     hops: z.array(hopStatusSchema),
     tables: z.array(tableStatusSchema),
     queues: z.array(queueStatusSchema),
+    ledger: ledgerStatusSchema.nullable().describe('null until it was proved once.'),
     totals: totalsSchema,
     rates: z.object({
       recordsPerSecond: z.number().min(0).describe('Into bronze.'),

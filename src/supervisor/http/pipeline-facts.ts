@@ -18,7 +18,8 @@ import { type Control, readControl, readPinned, readPlacement } from '../control
 import { type Member, readMembers } from '../membership.ts';
 import type { Placement } from '../placement.ts';
 import { parseUnit, type Unit } from '../units.ts';
-import { StandingQuestion } from './standing-question.ts';
+import { type LedgerFacts, LedgerWatch } from './ledger-watch.ts';
+import { type Answer, StandingQuestion } from './standing-question.ts';
 
 /** What the state store says of the members and their units. */
 export interface Coordination {
@@ -50,11 +51,13 @@ export interface PipelineFacts {
   readonly silver: TableFacts;
   readonly gold: readonly TableFacts[];
   readonly queues: readonly QueueCounts[];
+  /** undefined until it was proved once. */
+  readonly ledger: LedgerFacts | undefined;
   /** Parts that did not answer. */
   readonly silent: readonly { readonly part: Part; readonly error: PipelineError }[];
 }
 
-export type Part = 'state store' | 'source' | 'lake' | 'queues';
+export type Part = 'state store' | 'source' | 'lake' | 'queues' | 'ledger';
 
 export interface FactsReaderOptions {
   readonly config: PipelineConfig;
@@ -92,6 +95,8 @@ export class FactsReader {
   readonly #ends: StandingQuestion<Map<number, bigint>>;
   readonly #lake: StandingQuestion<void>;
   readonly #queues: StandingQuestion<readonly QueueCounts[]>;
+  readonly #ledger: StandingQuestion<LedgerFacts>;
+  #ledgerAnswer: Answer<LedgerFacts> = { value: undefined, failure: undefined };
   readonly #rows = new Map<string, { version: number; atMs: number; rows: number | undefined }>();
   #endsReadMs = Number.NEGATIVE_INFINITY;
 
@@ -106,11 +111,14 @@ export class FactsReader {
     this.#queues = new StandingQuestion(clock, () =>
       Promise.all(QUEUES.map((name) => ports.queue.counts(name))),
     );
+    const watch = new LedgerWatch(options.config, allTables(tables), clock);
+    this.#ledger = new StandingQuestion(clock, () => watch.look());
   }
 
   /** Never rejects: what does not answer is in `silent`. */
   async read(): Promise<PipelineFacts> {
     const { clock, tables, topic } = this.#options;
+    this.#proveLedger();
     const [coordination, ends, lake, queues] = await Promise.all([
       this.#coordination.ask(PATIENCE_MS),
       this.#ends.ask(PATIENCE_MS),
@@ -123,6 +131,7 @@ export class FactsReader {
         ['source', ends],
         ['lake', lake],
         ['queues', queues],
+        ['ledger', this.#ledgerAnswer],
       ] as const
     ).flatMap(([part, { failure }]) => (failure ? [{ part, error: failure }] : []));
     return {
@@ -135,8 +144,16 @@ export class FactsReader {
       silver: this.#tableFacts(tables.silver),
       gold: [...tables.gold.values()].map((table) => this.#tableFacts(table)),
       queues: queues.value ?? [],
+      ledger: this.#ledgerAnswer.value,
       silent,
     };
+  }
+
+  /** Nothing waits for it: the next reading shows it. */
+  #proveLedger(): void {
+    void this.#ledger.ask(PATIENCE_MS).then((answer) => {
+      this.#ledgerAnswer = answer;
+    });
   }
 
   async #readEnds(): Promise<Map<number, bigint>> {

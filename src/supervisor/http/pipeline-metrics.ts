@@ -99,6 +99,12 @@ export function pipelineFamilies(
         Object.entries(states).map(([state, value]) => ({ labels: { queue: name, state }, value })),
       ),
     },
+    {
+      name: 'tidemark_ledger_ok',
+      type: 'gauge',
+      help: '1 while the logs prove that every record counts exactly once.',
+      samples: status.ledger ? [{ labels: {}, value: Number(status.ledger.ok) }] : [],
+    },
     one('tidemark_workers', 'gauge', 'Live workers and writers.', status.workers.alive),
     one('tidemark_workers_draining', 'gauge', 'Those that drain.', status.workers.draining),
     one(

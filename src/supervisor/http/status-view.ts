@@ -33,6 +33,8 @@ export interface Observed {
 
 /** A hop that is behind for longer than this is worth a warning. */
 const BEHIND_WARNING_SECONDS = 60;
+/** Violations named among the findings. */
+const VIOLATIONS_MAX = 5;
 
 /** Next offset of bronze in each partition that has any, from its log (P1). */
 export function nextOffsets(config: PipelineConfig, facts: PipelineFacts): Map<number, bigint> {
@@ -98,6 +100,7 @@ export function statusOf(
     hops,
     tables: tableStatuses(facts),
     queues: facts.queues.map((queue) => ({ ...queue })),
+    ledger: ledgerStatus(facts),
     totals: observed.totals,
     rates: observed.rates,
     memory: {
@@ -199,6 +202,20 @@ export function tableStatuses(facts: PipelineFacts): TableStatus[] {
   }));
 }
 
+function ledgerStatus({ ledger }: PipelineFacts): Status['ledger'] {
+  if (!ledger) return null;
+  const { checkedAtMs, stages, violations } = ledger;
+  return {
+    checkedAt: instantText(checkedAtMs),
+    ok: violations.length === 0,
+    records: exact(stages.bronzeRows),
+    events: exact(stages.silverRows),
+    duplicates: exact(stages.duplicates),
+    conflicts: exact(stages.conflicts),
+    deadLetters: exact(stages.deadLetters),
+  };
+}
+
 type Unjudged = Omit<Status, 'findings' | 'health'>;
 
 /** What is not as it should be, worst first. */
@@ -215,6 +232,9 @@ function findingsOf(status: Unjudged, facts: PipelineFacts): Finding[] {
   }
   for (const { unit, state, reason } of status.writers) {
     if (state === 'failed') add('failed', unit, reason ?? 'stopped');
+  }
+  for (const { kind, table, message } of facts.ledger?.violations.slice(0, VIOLATIONS_MAX) ?? []) {
+    add('failed', `ledger of ${table}`, `${kind}: ${message}`);
   }
   const silent = new Map(facts.silent.map(({ part, error }) => [part, error]));
   const { members, placement, control } = facts.coordination;

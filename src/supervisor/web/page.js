@@ -44,7 +44,7 @@ const VERDICTS = {
 };
 
 function drawVerdict() {
-  const { health, findings, partitions, hops, workers: alive, supervisor } = status;
+  const { health, findings, partitions, hops, workers: alive, supervisor, ledger } = status;
   const verdict = byId('verdict');
   verdict.dataset.health = health;
   setText(byId('verdict-title'), VERDICTS[health]);
@@ -57,6 +57,7 @@ function drawVerdict() {
       plural(alive.alive, 'worker'),
       behind === 0 ? 'nothing behind' : `${count(behind)} records behind`,
       leads,
+      ledgerText(ledger),
     ].join(' · '),
   );
   keyed(
@@ -75,6 +76,13 @@ function drawVerdict() {
   );
   const title = health === 'ok' ? status.pipeline : `${VERDICTS[health]} · ${status.pipeline}`;
   document.title = `${title} · Tidemark`;
+}
+
+function ledgerText(ledger) {
+  if (ledger === null) return 'the ledger is not proved yet';
+  return ledger.ok
+    ? `${count(ledger.records)} records proved to count exactly once`
+    : 'the ledger does not add up';
 }
 
 function drawHops() {

@@ -1,6 +1,6 @@
 /**
  * The completeness ledger: decides from evidence about the tables whether every record counts exactly
- * once. Pure; statements.ts gathers what the logs state, evidence.ts what the data files hold.
+ * once. Pure; src/operations/ledger gathers the evidence.
  *
  * Checks:
  * L1 the ranges that commits state to cover follow one another without hole or overlap and end where
@@ -15,8 +15,8 @@
  * L7 every file of a table is in the store as it was committed, and no entry of a log is missing.
  * Without data files L2 to L4 rest on what the commits state, which L6 and L7 hold against the tables.
  */
-import type { Coverage } from '../../pipeline/bronze.ts';
-import type { LedgerCounter } from '../../pipeline/progress.ts';
+import type { Coverage } from '../bronze.ts';
+import type { LedgerCounter } from '../progress.ts';
 import {
   countOffsets,
   intersectRanges,

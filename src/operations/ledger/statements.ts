@@ -8,7 +8,13 @@ import { numRecordsOf } from '../../storage/delta/snapshot.ts';
 import type { LiveFile } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import { nameOfRoot } from '../../storage/query/lake-catalog.ts';
-import type { FileFinding, GoldEvidence, PartitionEvidence, StatedTotals } from './ledger.ts';
+import type {
+  Evidence,
+  FileFinding,
+  GoldEvidence,
+  PartitionEvidence,
+  StatedTotals,
+} from '../../pipeline/ledger/ledger.ts';
 import { type LakeState, statedCoverage, statedProgress, type TableAt } from './lake-state.ts';
 
 /** Tag of a gold file: how many silver rows its windows count. */
@@ -18,8 +24,28 @@ const FINAL_TAG = 'tidemark.final';
 const DAY_MS = 86_400_000;
 const ALL_DATES = 'all dates';
 
+/** All that the logs state; listings are left out. */
+export async function statedEvidence(config: PipelineConfig, state: LakeState): Promise<Evidence> {
+  const [stated, gold] = await Promise.all([
+    statedTotals(config, state),
+    statedGold(config, state),
+  ]);
+  return {
+    tables: {
+      bronze: nameOfRoot(state.bronze.table.root),
+      silver: nameOfRoot(state.silver.table.root),
+      deadLetter: nameOfRoot(state.dead.table.root),
+    },
+    partitions: statedPartitions(config, state),
+    stated,
+    stages: undefined,
+    gold: gold.evidence,
+    files: gold.findings,
+  };
+}
+
 /** Every partition as the commits state it. */
-export function statedPartitions(
+function statedPartitions(
   config: PipelineConfig,
   { bronze, archive }: LakeState,
 ): PartitionEvidence[] {
@@ -43,10 +69,7 @@ export function statedPartitions(
  * @throws PipelineError corrupt TM_OBJECT_MISSING when bronze's log no longer has a version that
  *   silver has not covered
  */
-export async function statedTotals(
-  config: PipelineConfig,
-  state: LakeState,
-): Promise<StatedTotals> {
+async function statedTotals(config: PipelineConfig, state: LakeState): Promise<StatedTotals> {
   const { bronze, archive, silver, dead, covered } = state;
   const totals: Record<LedgerCounter, bigint> = {
     bronzeRows: 0n,
@@ -85,7 +108,7 @@ export async function statedTotals(
 }
 
 /** What gold's files state to count, beside the rows of silver they were made from. */
-export async function statedGold(
+async function statedGold(
   config: PipelineConfig,
   { gold, silver }: LakeState,
 ): Promise<{ readonly evidence: readonly GoldEvidence[]; readonly findings: FileFinding[] }> {

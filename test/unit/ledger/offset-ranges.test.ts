@@ -7,7 +7,7 @@ import {
   normalizeRanges,
   type OffsetRange,
   subtractRanges,
-} from '../../../src/cli/verify/offset-ranges.ts';
+} from '../../../src/pipeline/ledger/offset-ranges.ts';
 
 const anyRanges = fc.array(
   fc.tuple(fc.nat(30), fc.nat(6)).map(([from, length]) => ({

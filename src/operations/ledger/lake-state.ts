@@ -14,9 +14,8 @@ import {
 } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
-import { usageError } from '../command.ts';
-import type { OpenLake } from '../lake.ts';
-import type { StatedCoverage } from './ledger.ts';
+import { PipelineError } from '../../errors.ts';
+import type { StatedCoverage } from '../../pipeline/ledger/ledger.ts';
 
 /** A table at the version that is compared. */
 export interface TableAt {
@@ -38,16 +37,23 @@ export interface LakeState {
 }
 
 /**
- * Opens the tables.
- * @throws PipelineError invalid when the pipeline has no tables yet | corrupt | unavailable
+ * Reads the tables' newest versions.
+ * @param open opens the table at a root; undefined when there is none
+ * @throws PipelineError invalid `TM_USAGE` when the pipeline has no tables yet | corrupt | unavailable
  */
-export async function openLakeState(lake: OpenLake): Promise<LakeState> {
-  const { config, catalog } = lake;
+export async function readLakeState(
+  config: PipelineConfig,
+  open: (root: string) => Promise<DeltaTable | undefined>,
+): Promise<LakeState> {
   const roots = tableRoots(config);
   const required = async (root: string): Promise<TableAt> => {
-    const table = await catalog.table(root);
+    const table = await open(root);
     if (table) return { table, snapshot: await table.refresh() };
-    throw usageError(`${lake.store.description} has no table ${root}; run the pipeline first.`);
+    throw new PipelineError(
+      'invalid',
+      'TM_USAGE',
+      `The lake has no table ${root}; run the pipeline first.`,
+    );
   };
   const gold: LakeState['gold'][number][] = [];
   for (const aggregate of config.gold) {
@@ -56,7 +62,7 @@ export async function openLakeState(lake: OpenLake): Promise<LakeState> {
   const silver = await required(roots.silver);
   const newestDead = await required(roots.deadLetter);
   const bronze = await required(roots.bronze);
-  const archive = await catalog.table(`archive/${roots.bronze}`);
+  const archive = await open(`archive/${roots.bronze}`);
   const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
   const bronzeId = bronze.table.tableId;
   const covered = buckets.map((bucket) =>

@@ -4,11 +4,16 @@
 import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import { goldAppId } from '../../pipeline/progress.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
-import { nameOfRoot, queriedTable } from '../../storage/query/lake-catalog.ts';
-import { type JsonValue, type QueriedTables, queryRows } from '../../storage/query/lake-query.ts';
+import type { ObjectStore } from '../../storage/object-store/object-store.ts';
+import { type LakeCatalog, nameOfRoot, queriedTable } from '../../storage/query/lake-catalog.ts';
+import {
+  type JsonValue,
+  type LakeQuery,
+  type QueriedTables,
+  queryRows,
+} from '../../storage/query/lake-query.ts';
 import { sqlName, sqlText } from '../../storage/query/table-view-sql.ts';
-import type { OpenLake } from '../lake.ts';
-import { type LakeState, openLakeState, statedProgress, type TableAt } from './lake-state.ts';
+import { type LakeState, readLakeState, statedProgress, type TableAt } from './lake-state.ts';
 import type {
   Evidence,
   GoldEvidence,
@@ -16,9 +21,13 @@ import type {
   PartitionRows,
   StageEvidence,
   StatedTotals,
-} from './ledger.ts';
-import { normalizeRanges, type OffsetRange, subtractRanges } from './offset-ranges.ts';
-import { checkFiles, statedGold, statedPartitions, statedTotals } from './statements.ts';
+} from '../../pipeline/ledger/ledger.ts';
+import {
+  normalizeRanges,
+  type OffsetRange,
+  subtractRanges,
+} from '../../pipeline/ledger/offset-ranges.ts';
+import { checkFiles, statedEvidence } from './statements.ts';
 
 /** Examples named in a violation. */
 const EXAMPLES_MAX = 10;
@@ -30,6 +39,15 @@ type Row = Readonly<Record<string, JsonValue>>;
 
 /** Runs a query over bronze (with the archive), silver and dead letters, or over the tables given. */
 type Ask = (sql: string, tables: QueriedTables) => Promise<readonly Row[]>;
+
+/** Where the evidence is. */
+export interface LedgerLake {
+  readonly config: PipelineConfig;
+  readonly store: ObjectStore;
+  readonly catalog: LakeCatalog;
+  /** Opened only when data files are to be read. */
+  readonly query: () => Promise<LakeQuery>;
+}
 
 /** What to prove. */
 export interface EvidenceOptions {
@@ -44,41 +62,29 @@ export interface EvidenceOptions {
  * @throws PipelineError invalid when the pipeline has no tables yet | corrupt | unavailable
  */
 export async function gatherEvidence(
-  lake: OpenLake,
+  lake: LedgerLake,
   { deep, date }: EvidenceOptions,
   signal: AbortSignal,
 ): Promise<Evidence> {
   const { config } = lake;
-  const state = await openLakeState(lake);
-  const { bronze, silver, dead } = state;
-  const tables = {
-    bronze: nameOfRoot(bronze.table.root),
-    silver: nameOfRoot(silver.table.root),
-    deadLetter: nameOfRoot(dead.table.root),
-  };
-  const partitions = statedPartitions(config, state);
-  const [stated, stateOfGold, files] = await Promise.all([
-    statedTotals(config, state),
-    statedGold(config, state),
+  const state = await readLakeState(config, (root) => lake.catalog.table(root));
+  const [stated, files] = await Promise.all([
+    statedEvidence(config, state),
     checkFiles(lake.store, state),
   ]);
-  const findings = [...files, ...stateOfGold.findings];
+  const evidence = { ...stated, files: [...files, ...stated.files] };
   // Reading would only stumble over what is known to be gone.
-  const isReadable = !findings.some(({ kind }) => kind === 'missing-file');
-  if ((!deep && date === undefined) || !isReadable) {
-    const gold = stateOfGold.evidence;
-    return { tables, partitions, stated, stages: undefined, gold, files: findings };
-  }
+  const isReadable = !files.some(({ kind }) => kind === 'missing-file');
+  if ((!deep && date === undefined) || !isReadable) return evidence;
   const engine = await lake.query();
   const ask: Ask = (sql, queried) => queryRows(engine, sql, queried, { signal });
   const reader = { ask, config, state, date };
   return {
-    tables,
-    partitions: await readPartitions(reader, partitions),
-    stated: date === undefined ? stated : undefined,
-    stages: await readStages(reader, stated),
+    ...evidence,
+    partitions: await readPartitions(reader, stated.partitions),
+    stated: date === undefined ? stated.stated : undefined,
+    stages: await readStages(reader, stated.stated!),
     gold: await readGold(reader),
-    files: findings,
   };
 }
 
