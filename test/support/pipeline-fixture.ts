@@ -138,12 +138,19 @@ export class PipelineFixture {
     return this.json(['run', '--until-caught-up', ...options], withinMs);
   }
 
-  /** Asserts that `verify` finds nothing. */
+  /**
+   * Asserts that `verify` finds nothing, neither by the commits nor by the data files, and that both
+   * proofs count alike.
+   */
   async verify(): Promise<VerifyResult> {
-    const found = await this.json<VerifyResult>(['verify']);
-    assert.deepEqual(found.violations, []);
-    assert.equal(found.ok, true);
-    return found;
+    const stated = await this.json<VerifyResult>(['verify']);
+    const read = await this.json<VerifyResult>(['verify', '--deep']);
+    for (const found of [stated, read]) {
+      assert.deepEqual(found.violations, []);
+      assert.equal(found.ok, true);
+    }
+    assert.deepEqual({ ...stated, deep: true }, read);
+    return read;
   }
 
   /** Appends to the source as `generate` does. */
