@@ -29,7 +29,7 @@ interface Tampering {
   /** Table that `verify` must name, and what it must find there. */
   readonly table: keyof typeof USAGE_TABLES;
   readonly kind: string;
-  act(table: string): void | Promise<void>;
+  readonly act: (table: string) => void | Promise<void>;
 }
 
 const TAMPERINGS: Readonly<Record<string, Tampering>> = {
