@@ -226,6 +226,7 @@ function buildSource(source: PipelineFile['source'], name: string, cwd: string):
   return {
     ...source,
     clientId: source.clientId ?? name,
+    addressMap: source.addressMap ?? {},
     tls: tls && {
       caFile: at(tls.caFile),
       certFile: at(tls.certFile),

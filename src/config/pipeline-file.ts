@@ -117,19 +117,25 @@ const sasl = variants('mechanism', 'plain, scram-sha-256, scram-sha-512, oauthbe
   ),
 ]);
 
+const brokerAddress = matching(/^(?:\[[0-9a-fA-F:]+\]|[^\s:/@]+):\d{1,5}$/, 'host:port');
+
 const source = variants('kind', 'kafka, embedded', [
   section(
     {
       kind: z.literal('kafka'),
       brokers: z
-        .array(matching(/^(?:\[[0-9a-fA-F:]+\]|[^\s:/@]+):\d{1,5}$/, 'host:port'), {
-          error: 'a list of host:port',
-        })
+        .array(brokerAddress, { error: 'a list of host:port' })
         .min(1, 'at least one host:port'),
       topic,
       clientId: text('a client id').optional(),
       tls: tls.optional(),
       sasl: sasl.optional(),
+      addressMap: z
+        .record(brokerAddress, brokerAddress, 'host:port to host:port')
+        .optional()
+        .describe(
+          'Where brokers are reached whose advertised addresses lead nowhere from here (tunnels).',
+        ),
       maxRecordBytes,
     },
     'An Apache Kafka topic.',

@@ -21,6 +21,8 @@ export type SourceConfig =
       readonly clientId: string;
       readonly tls: KafkaTls | undefined;
       readonly sasl: KafkaSasl | undefined;
+      /** Where a broker is reached, by the `host:port` that it advertises. */
+      readonly addressMap: Readonly<Record<string, string>>;
       readonly maxRecordBytes: number;
     };
 

@@ -26,6 +26,7 @@ export function kafkaConfig(address: string, topic: string): KafkaSourceConfig {
     clientId: uniqueName('test'),
     tls: undefined,
     sasl: undefined,
+    addressMap: {},
     maxRecordBytes: MAX_RECORD_BYTES,
   };
 }

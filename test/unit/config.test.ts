@@ -93,6 +93,7 @@ source:
   topic: api-usage-events
   tls: {caFile: ca.pem}
   sasl: {mechanism: scram-sha-512, username: u, password: \${PASSWORD}}
+  addressMap: {"kafka.internal:9094": "127.0.0.1:19094"}
   maxRecordBytes: 1MiB
 lake: {kind: s3, bucket: lake, prefix: /prod/, endpoint: http://127.0.0.1:7070, forcePathStyle: true}
 state: {kind: redis, url: "redis://:\${PASSWORD}@127.0.0.1:6379", prefix: tm}
@@ -117,6 +118,7 @@ ${EVENT}${GOLD}`,
       serverName: undefined,
     },
     sasl: { mechanism: 'scram-sha-512', username: 'u', password: '12345' },
+    addressMap: { 'kafka.internal:9094': '127.0.0.1:19094' },
     maxRecordBytes: 2 ** 20,
   });
   assert.deepEqual(config.lake, {

@@ -1,6 +1,7 @@
 /** A plain kafkajs client on the pipeline's source settings, for producers and administration. */
 import { Kafka, logLevel } from 'kafkajs';
 import type { KafkaSourceConfig, SourceContext } from './source-context.ts';
+import { mappedSocketFactory } from './kafka-addresses.ts';
 import './kafkajs-timer-fix.ts';
 import { checkSecurity, saslOptions, tlsOptions } from './kafka-security.ts';
 
@@ -20,6 +21,7 @@ export async function createKafkaClient(
     brokers: [...config.brokers],
     ...(ssl ? { ssl } : {}),
     ...(sasl ? { sasl } : {}),
+    socketFactory: mappedSocketFactory(config.addressMap),
     connectionTimeout: 5000,
     logLevel: logLevel.WARN,
     logCreator: () => (entry) => {

@@ -6,11 +6,11 @@
  * - K3 Throttling (KIP-219) delays the next request of this connection.
  */
 import Connection from 'kafkajs/src/network/connection.js';
-import createSocketFactory from 'kafkajs/src/network/socketFactory.js';
 import { PipelineError } from '../../errors.ts';
 import type { Logger } from '../../logger.ts';
 import { API, type ApiCall, apiVersionsCall, type VersionRange } from './kafka-api.ts';
 import { saslOptions, tlsOptions } from './kafka-security.ts';
+import { mappedSocketFactory } from './kafka-addresses.ts';
 import './kafkajs-timer-fix.ts';
 import type { KafkaSourceConfig, SourceContext } from './source-context.ts';
 
@@ -55,7 +55,7 @@ export class BrokerConnection {
       ssl: await tlsOptions(config.tls),
       sasl: saslOptions(config.sasl, context.ambient.clock),
       logger: quietLogger(context.logger),
-      socketFactory: createSocketFactory(),
+      socketFactory: mappedSocketFactory(config.addressMap),
       connectionTimeout: CONNECT_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
     });

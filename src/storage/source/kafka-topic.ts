@@ -7,6 +7,7 @@
  * Source: KIP-516.
  */
 import { PipelineError } from '../../errors.ts';
+import { parseBrokerAddress } from './kafka-addresses.ts';
 import { type BrokerNode, metadataCall, NO_TOPIC_ID } from './kafka-api.ts';
 import { BrokerConnection } from './kafka-connection.ts';
 import { type KafkaSourceConfig, type SourceContext, stopped } from './source-context.ts';
@@ -44,7 +45,7 @@ export class KafkaTopic {
   constructor(config: KafkaSourceConfig, context: SourceContext) {
     this.#config = config;
     this.#context = context;
-    this.#seeds = config.brokers.map(parseAddress);
+    this.#seeds = config.brokers.map(parseBrokerAddress);
   }
 
   /**
@@ -140,18 +141,6 @@ export class KafkaTopic {
     }
     throw failure;
   }
-}
-
-/** @param address `host:port`, an IPv6 host in brackets; port 9092 when left out */
-function parseAddress(address: string): { readonly host: string; readonly port: number } {
-  const match = /^(?:\[(?<v6>[^\]]+)\]|(?<name>[^:]+))(?::(?<port>\d+))?$/.exec(address);
-  const host = match?.groups?.['v6'] ?? match?.groups?.['name'];
-  if (!host) {
-    throw new PipelineError('invalid', 'TM_CONFIG_INVALID', 'source.brokers: expected host:port', {
-      context: { broker: address },
-    });
-  }
-  return { host, port: Number(match?.groups?.['port'] ?? 9092) };
 }
 
 function missing(topic: string, certain: boolean): PipelineError {
