@@ -6,14 +6,14 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import process from 'node:process';
 import { systemAmbient } from './ambient.ts';
-import { usageError } from './cli/command.ts';
+import { EXIT, usageError } from './cli/command.ts';
 import { commands } from './cli/commands.ts';
 import type { Adapters } from './cli/context.ts';
 import { runCli } from './cli/program.ts';
 import { roleCommands } from './cli/roles.ts';
 import { runCommand } from './cli/run.ts';
 import { shutdownSignal } from './cli/shutdown-signal.ts';
-import { createLogger } from './logger.ts';
+import { createLogger, errorFields } from './logger.ts';
 import { TIDEMARK_VERSION } from './version.ts';
 
 const ambient = systemAmbient;
@@ -23,6 +23,12 @@ const logger = createLogger({
   write: (line) => process.stderr.write(line),
 });
 const services = { ambient, logger };
+
+// Whatever state it is in, it is none that was meant: end, so that whoever started it starts it anew (P1).
+process.on('uncaughtException', (thrown) => {
+  logger.error('nobody handled an error: the process ends', errorFields(thrown));
+  process.exit(EXIT.violation);
+});
 
 const adapters: Adapters = {
   async openStore({ lake }) {

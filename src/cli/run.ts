@@ -7,6 +7,7 @@ import { hostProcess } from '../engine/host-process.ts';
 import { NodeCounts } from '../engine/node-counts.ts';
 import { PipelineProcess } from '../engine/pipeline-process.ts';
 import { isCaughtUp, isSilverDone, readProgress } from '../engine/pipeline-progress.ts';
+import { errorFields } from '../logger.ts';
 import type { NodeView } from '../engine/worker-messages.ts';
 import { WorkerProcesses } from '../engine/worker-processes.ts';
 import type { HttpServer } from '../supervisor/http/http-server.ts';
@@ -207,7 +208,7 @@ class Follower {
     );
     while (!signal.aborted) {
       if (ingestError !== undefined) throw ingestError;
-      if (this.#untilCaughtUp && ingested && (await this.#isOver())) break;
+      if (this.#untilCaughtUp && ingested && (await this.#isOverNow())) break;
       this.#show();
       await ambient.clock.sleep(POLL_MS, signal);
     }
@@ -225,6 +226,18 @@ class Follower {
     return new Map(this.#workers.views.flatMap(({ failures }) => [...failures]));
   }
 
+  /** An outage is waited out (design 6): nobody knows meanwhile. */
+  async #isOverNow(): Promise<boolean> {
+    try {
+      return await this.#isOver();
+    } catch (thrown) {
+      const error = asPipelineError(thrown);
+      if (error.kind !== 'unavailable') throw error;
+      this.#context.logger.warn('progress cannot be read', errorFields(error));
+      return false;
+    }
+  }
+
   /** A writer that stopped can never catch up; partitions that stopped do not count. */
   async #isOver(): Promise<boolean> {
     const failures = this.failures();
@@ -234,8 +247,8 @@ class Follower {
       if (kind !== 'partition') throw error;
       stopped.add(index);
     }
-    const { config, tables, ports, topic } = this.#pipeline;
-    const progress = await readProgress(config, tables, ports.source, topic);
+    const { config, tables, ports, topicNow } = this.#pipeline;
+    const progress = await readProgress(config, tables, ports.source, topicNow);
     if (isSilverDone(progress, stopped)) this.#workers.announceUpstreamDone();
     return isCaughtUp(progress, stopped);
   }

@@ -16,9 +16,6 @@ import { CommitDurations } from './commit-durations.ts';
 import { PipelineNode, type Ports } from './node.ts';
 import { openTables, type PipelineTables } from './tables.ts';
 
-/** Silver writers side by side; dedup buckets are spread over them. */
-export const SILVER_SHARDS = 1;
-
 export interface ProcessOptions {
   readonly config: PipelineConfig;
   readonly adapters: Adapters;
@@ -40,6 +37,7 @@ export class PipelineProcess {
   readonly config: PipelineConfig;
   readonly ports: Ports;
   readonly tables: PipelineTables;
+  /** As it was at the start. */
   readonly topic: TopicInfo;
   readonly nodes: PipelineNode[] = [];
   /** Set once nothing more will come: gold then finishes without waiting for more. */
@@ -138,6 +136,11 @@ export class PipelineProcess {
     return this.#supervisors.length > 0;
   }
 
+  /** The topic as its supervisor knows it: partitions may have been added since the start. */
+  get topicNow(): TopicInfo {
+    return this.#supervisors[0]?.topic ?? this.topic;
+  }
+
   /** Starts a supervisor; it leads as soon as no other does. */
   startSupervisor(supervisorId: string, onEvent?: (event: SupervisorEvent) => void): Supervisor {
     const { ambient, logger, process } = this.#options;
@@ -146,7 +149,7 @@ export class PipelineProcess {
       state: this.ports.state,
       source: this.ports.source,
       topic: this.topic,
-      silverShards: SILVER_SHARDS,
+      silverShards: this.config.silverWriters,
       processes: process,
       ambient,
       logger,

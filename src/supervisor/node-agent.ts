@@ -8,11 +8,13 @@
  * - NA2 A node that could not renew its membership in time (it was stopped, or Redis was away) ends its
  *   units only when another member has taken their lease.
  * - NA4 A unit that was fenced or crashed too often is tried again after a pause, as long as it is placed
- *   here; one that stopped because of its input or its tables stays stopped until it is moved (P8).
+ *   here, and so is one whose rights or topic were missing; one that stopped because of its input or its
+ *   tables stays stopped until it is moved (P8).
  * - NA3 Without the state store a node goes on with what it has: the logs decide, not Redis (P1).
  */
 import type { Ambient } from '../ambient.ts';
 import type { PipelineNode } from '../engine/node.ts';
+import type { ErrorCode } from '../errors.ts';
 import { errorFields, type Logger } from '../logger.ts';
 import type { Lease, StateStore } from '../storage/state/state-store.ts';
 import { readControl, readPlacement, toleratesOutage } from './control.ts';
@@ -55,6 +57,13 @@ export interface NodeAgentOptions {
 const STEP_MS = 250;
 /** Pause before a failed unit is started again, milliseconds. */
 const RETRY_MS = 5_000;
+/** Pause before something is tried again that an operator has to allow or create, milliseconds. */
+const RETRY_REFUSED_MS = 30_000;
+const REFUSALS: ReadonlySet<ErrorCode> = new Set([
+  'TM_STORE_DENIED',
+  'TM_SOURCE_DENIED',
+  'TM_TOPIC_MISSING',
+]);
 
 export class NodeAgent {
   readonly #options: NodeAgentOptions;
@@ -63,6 +72,7 @@ export class NodeAgent {
   readonly #loop: Promise<void>;
   readonly #startedAtMs: number;
   readonly #retryDueMs = new Map<Unit, number>();
+  readonly #refusedAtMs = new Map<Unit, number>();
   #member: Lease | undefined;
   #paused = false;
   #draining = false;
@@ -117,11 +127,12 @@ export class NodeAgent {
     const name = memberLease(node.nodeId);
     const renewed = this.#member ? await state.renewLease(this.#member, MEMBER_TTL_MS) : false;
     if (!renewed) this.#member = await state.acquireLease(name, node.nodeId, MEMBER_TTL_MS);
-    await this.#announce();
+    // Leases first: a Redis that is full still prolongs them, but takes no announcement.
     for (const [unit, lease] of this.#leases) {
       if (await state.renewLease(lease, MEMBER_TTL_MS)) continue;
       await this.#regain(unit);
     }
+    await this.#announce();
     this.#heartbeatDueMs = nowMs + HEARTBEAT_MS;
   }
 
@@ -177,10 +188,19 @@ export class NodeAgent {
   /** NA4 */
   async #endFailed(): Promise<void> {
     const { node, ambient } = this.#options;
-    for (const [unit, { kind }] of node.failures) {
-      if (kind !== 'fenced' && kind !== 'internal') continue;
-      this.#retryDueMs.set(unit, ambient.clock.monotonicMs() + RETRY_MS);
-      await node.abandon(unit);
+    const nowMs = ambient.clock.monotonicMs();
+    for (const [unit, { kind, code }] of node.failures) {
+      if (kind === 'fenced' || kind === 'internal') {
+        this.#retryDueMs.set(unit, nowMs + RETRY_MS);
+        await node.abandon(unit);
+      } else if (REFUSALS.has(code)) {
+        // Until it is due the unit stays, so that its reason is seen.
+        const failedAtMs = this.#refusedAtMs.get(unit) ?? nowMs;
+        this.#refusedAtMs.set(unit, failedAtMs);
+        if (nowMs - failedAtMs < RETRY_REFUSED_MS) continue;
+        this.#refusedAtMs.delete(unit);
+        await node.abandon(unit);
+      }
     }
   }
 

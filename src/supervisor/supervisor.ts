@@ -6,7 +6,9 @@
  * Invariants:
  * - SU1 Only the leader writes the placement; two leaders for a moment cost moves, never data (P2).
  * - SU2 A member whose lease is gone loses its units at once; they go where balance wants them.
- * - SU3 The plan is made from what the stores say now; a lost state store only means making it anew.
+ * - SU3 The plan is made from what the stores say now. A lost one is made anew from the leases, once the
+ *   members that were there had time to come back: units stay where they run.
+ * - SU4 Supervision never waits for the source: members come and go while Kafka does not answer.
  */
 import type { Ambient } from '../ambient.ts';
 import { errorFields, type Logger } from '../logger.ts';
@@ -16,18 +18,20 @@ import {
   readControl,
   readPinned,
   readPlacement,
+  setDraining,
   takeRebalanceRequest,
   writePlacement,
 } from './control.ts';
 import {
   forgetMember,
+  HEARTBEAT_MS,
   MEMBER_TTL_MS,
   type Member,
   memberLease,
   readMembers,
 } from './membership.ts';
 import { type Placement, placementMoves, placeUnits } from './placement.ts';
-import { parseUnit } from './units.ts';
+import { parseUnit, type Unit, unitsOf } from './units.ts';
 
 export interface SupervisorOptions {
   readonly supervisorId: string;
@@ -67,6 +71,10 @@ const LEADER_TTL_MS = 4_000;
 const STEP_MS = 250;
 /** How often the topic's shape is read, milliseconds. */
 const DESCRIBE_MS = 5_000;
+/** Within this every living member has announced itself again after the state store lost it. */
+const RETURN_MS = 2 * HEARTBEAT_MS;
+/** How long a member that is gone is still remembered as one to be drained: it may only be restarted. */
+const DRAIN_KEPT_MS = 10 * 60_000;
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -75,8 +83,15 @@ export class Supervisor {
   #lease: Lease | undefined;
   #renewDueMs = 0;
   #describeDueMs = 0;
+  #describing = false;
   #topic: TopicInfo;
   #known = new Set<string>();
+  /** Members that the last plan gave units. */
+  #planned: ReadonlySet<string> = new Set();
+  /** Members that had units when the state store lost the plan, and until when they are awaited. */
+  #awaited: { readonly members: ReadonlySet<string>; readonly untilMs: number } | undefined;
+  /** Since when members that are to be drained are gone, monotonic. */
+  readonly #drainGoneMs = new Map<string, number>();
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -154,7 +169,7 @@ export class Supervisor {
   }
 
   async #lead(): Promise<void> {
-    const { state, source, ambient, logger } = this.#options;
+    const { state } = this.#options;
     const { alive, dead } = await this.#members();
     for (const memberId of dead) {
       await forgetMember(state, memberId);
@@ -164,8 +179,37 @@ export class Supervisor {
       if (!this.#known.has(memberId)) this.#emit({ kind: 'member-joined', memberId });
     }
     this.#known = new Set(alive.map(({ memberId }) => memberId));
-    if (ambient.clock.monotonicMs() >= this.#describeDueMs) {
-      this.#describeDueMs = ambient.clock.monotonicMs() + DESCRIBE_MS;
+    void this.#watchTopic();
+    if (alive.length === 0 || (await this.#awaitsMembers())) return;
+    await this.#forgetDrains();
+    const strategy = (await takeRebalanceRequest(state)) ?? 'sticky';
+    const { before, after } = await this.#planWith(alive, strategy);
+    await this.#carryOut(before, after);
+    this.#planned = new Set(after.values());
+  }
+
+  /** SU3 */
+  async #awaitsMembers(): Promise<boolean> {
+    const { state, ambient } = this.#options;
+    const nowMs = ambient.clock.monotonicMs();
+    if (this.#planned.size > 0 && (await readPlacement(state)).size === 0) {
+      this.#awaited = { members: this.#planned, untilMs: nowMs + RETURN_MS };
+      this.#planned = new Set();
+    }
+    if (!this.#awaited) return false;
+    const { members, untilMs } = this.#awaited;
+    const isOver = nowMs >= untilMs;
+    const areBack = [...members].every((memberId) => this.#known.has(memberId));
+    if (isOver || areBack) this.#awaited = undefined;
+    return this.#awaited !== undefined;
+  }
+
+  /** SU4. Never rejects. */
+  async #watchTopic(): Promise<void> {
+    const { source, ambient, logger } = this.#options;
+    if (this.#describing || ambient.clock.monotonicMs() < this.#describeDueMs) return;
+    this.#describing = true;
+    try {
       const topic = await source.describe();
       if (topic.topicId !== this.#topic.topicId) {
         logger.error('the topic was deleted and created again', { topic: topic.topic });
@@ -173,11 +217,29 @@ export class Supervisor {
         this.#topic = topic;
         this.#emit({ kind: 'partitions-added', partitionCount: topic.partitionCount });
       }
+    } catch (thrown) {
+      if (!this.#stop.signal.aborted) {
+        logger.warn('the topic cannot be looked at', errorFields(thrown));
+      }
     }
-    if (alive.length === 0) return;
-    const strategy = (await takeRebalanceRequest(state)) ?? 'sticky';
-    const { before, after } = await this.#planWith(alive, strategy);
-    await this.#carryOut(before, after);
+    this.#describing = false;
+    this.#describeDueMs = ambient.clock.monotonicMs() + DESCRIBE_MS;
+  }
+
+  /** Drops wishes to drain members that are gone for good: their ids mean nobody any more. */
+  async #forgetDrains(): Promise<void> {
+    const { state, ambient } = this.#options;
+    const { draining } = await readControl(state);
+    const nowMs = ambient.clock.monotonicMs();
+    for (const memberId of this.#drainGoneMs.keys()) {
+      if (this.#known.has(memberId) || !draining.has(memberId)) this.#drainGoneMs.delete(memberId);
+    }
+    for (const memberId of draining) {
+      if (this.#known.has(memberId)) continue;
+      const goneMs = this.#drainGoneMs.get(memberId) ?? nowMs;
+      this.#drainGoneMs.set(memberId, goneMs);
+      if (nowMs - goneMs >= DRAIN_KEPT_MS) await setDraining(state, memberId, false);
+    }
   }
 
   /** SU2: a process of this machine that has ended loses its leases without waiting for their end. */
@@ -223,12 +285,24 @@ export class Supervisor {
       })),
       partitionCount: this.#topic.partitionCount,
       silverShards,
-      current: before,
+      current: before.size > 0 ? before : await this.#heldUnits(),
       pinned,
       lag: strategy === 'even' ? await this.#lags() : new Map(),
       strategy,
     });
     return { before, after };
+  }
+
+  /** SU3: without a plan, units stay with whoever holds their leases. */
+  async #heldUnits(): Promise<Map<Unit, string>> {
+    const { state, silverShards } = this.#options;
+    const units = unitsOf({ partitionCount: this.#topic.partitionCount, silverShards });
+    const held = new Map<Unit, string>();
+    for (const unit of units) {
+      const holder = await state.leaseHolder(unit);
+      if (holder) held.set(unit, holder.owner);
+    }
+    return held;
   }
 
   /** Records behind, by partition, from the nodes' hints. */

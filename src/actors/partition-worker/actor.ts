@@ -50,7 +50,7 @@ export function partitionWorker(
   const appId = bronzeAppId(config.name, topic.topic, topic.topicId, partition);
   const trickleDelayMs = Math.min(100, config.commit.maxLatencyMs / 8);
   let reader: PartitionReader | undefined;
-  let current: PartitionState = { kind: 'recovering', resumeAs: 'running' };
+  let current: PartitionState | undefined;
 
   const recover = async (context: EffectContext<PartitionMessage>): Promise<void> => {
     const snapshot = await deps.table.refresh();
@@ -139,6 +139,7 @@ export function partitionWorker(
   };
 
   const report = async (): Promise<void> => {
+    if (current === undefined) return;
     const progress =
       'committed' in current && current.committed !== undefined
         ? { nextOffset: String(current.committed) }
@@ -159,7 +160,7 @@ export function partitionWorker(
   return {
     name: `partition/${partition}`,
     start() {
-      const decision = startPartition();
+      const decision = startPartition(current);
       current = decision.state;
       return decision;
     },

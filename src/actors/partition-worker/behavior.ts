@@ -8,6 +8,7 @@
  * - PW2 One fetch at a time, and each starts where the chunk before it ended: nothing is skipped.
  * - PW4 A partition is said to be paused once the fetch under way has come back: nothing newer is taken.
  * - PW3 A partition drains only when bronze has committed everything it fetched.
+ * - PW5 What was asked of a partition outlives a crash: it comes back paused, or is drained at once.
  */
 import { PipelineError } from '../../errors.ts';
 import type { Decision } from '../runtime/actor.ts';
@@ -32,9 +33,21 @@ export type PartitionState =
 
 type PartitionDecision = Decision<PartitionState, PartitionEffect>;
 
-/** Begins by reading how far bronze is. */
-export function startPartition(): PartitionDecision {
-  return { state: { kind: 'recovering', resumeAs: 'running' }, effects: [{ kind: 'recover' }] };
+/**
+ * Begins by reading how far bronze is.
+ * @param before state in which the incarnation before this one crashed (PW5)
+ */
+export function startPartition(before?: PartitionState): PartitionDecision {
+  if (before?.kind === 'draining' || before?.kind === 'drained') {
+    return { state: { kind: 'drained', committed: undefined }, effects: [] };
+  }
+  const resumeAs =
+    before?.kind === 'paused'
+      ? 'paused'
+      : before?.kind === 'recovering'
+        ? before.resumeAs
+        : 'running';
+  return { state: { kind: 'recovering', resumeAs }, effects: [{ kind: 'recover' }] };
 }
 
 /** Decides about one message. */

@@ -151,6 +151,7 @@ class RunningActor<State, Message, Effect> implements ActorRef<State, Message> {
     const { state, effects } = this.#definition.start();
     this.#state = state;
     for (const effect of effects) this.#run(effect);
+    if (this.#definition.isDone?.(state)) this.#end({ kind: 'done' });
     return state;
   }
 

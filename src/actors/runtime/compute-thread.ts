@@ -6,7 +6,7 @@
  * - T1 Calls are carried out in the order in which they were made, one at a time.
  * - T2 When the thread dies, every open call rejects with `internal`; the owner restarts.
  */
-import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { parentPort, type Transferable, Worker, workerData } from 'node:worker_threads';
 import type { RunningThread, ThreadHost } from '../../ambient.ts';
 import { type ErrorCode, type ErrorKind, PipelineError, asPipelineError } from '../../errors.ts';
 
@@ -76,13 +76,13 @@ export class ComputeThread<Api extends ThreadApi> {
 
   /**
    * Calls a method in the thread.
-   * @param transfer buffers to move instead of copying; they are detached here
+   * @param transfer buffers and ports to move instead of copying; they are detached here
    * @throws PipelineError whatever the method threw; internal when the thread died
    */
   call<Name extends keyof Api & string>(
     method: Name,
     argument: Argument<Api[Name]>,
-    transfer: readonly ArrayBuffer[] = [],
+    transfer: readonly Transferable[] = [],
   ): Promise<Result<Api[Name]>> {
     if (this.#dead) return Promise.reject(this.#dead);
     const id = this.#idNext++;

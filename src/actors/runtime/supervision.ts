@@ -6,6 +6,7 @@
  *   others would fail the same way again and must be seen (P8).
  * - SV2 `unavailable` restarts without end: an outage is waited out, with backoff and jitter.
  * - SV3 `internal` restarts at most `restartsMax` times within `windowMs`, then escalates.
+ * - SV4 Whoever ran for `stableMs` since its last restart begins its delays anew.
  */
 import type { ErrorKind } from '../../errors.ts';
 
@@ -16,6 +17,7 @@ export interface RestartPolicy {
   readonly jitter: number;
   readonly restartsMax: number;
   readonly windowMs: number;
+  readonly stableMs: number;
 }
 
 /** Back within a second for a first crash; five crashes in a minute are a bug for the parent. */
@@ -25,15 +27,18 @@ export const DEFAULT_RESTART_POLICY: RestartPolicy = {
   jitter: 0.2,
   restartsMax: 5,
   windowMs: 60_000,
+  stableMs: 5_000,
 };
 
-/** Crashes so far, oldest first: monotonic times, and how many failed in a row without progress. */
+/** Bugs so far, oldest first, how many lives in a row were short, and when the last one began. */
 export interface CrashHistory {
   readonly crashTimesMs: readonly number[];
   readonly consecutive: number;
+  /** Monotonic. */
+  readonly restartedAtMs: number;
 }
 
-export const NO_CRASHES: CrashHistory = { crashTimesMs: [], consecutive: 0 };
+export const NO_CRASHES: CrashHistory = { crashTimesMs: [], consecutive: 0, restartedAtMs: 0 };
 
 export type Directive =
   | { readonly kind: 'restart'; readonly delayMs: number; readonly history: CrashHistory }
@@ -54,8 +59,9 @@ export function superviseCrash(
 ): Directive {
   if (kind === 'fenced' || kind === 'corrupt' || kind === 'invalid') return { kind: 'stop' };
   const recent = history.crashTimesMs.filter((time) => nowMs - time < policy.windowMs);
-  const quiet = history.crashTimesMs.length > 0 && recent.length === 0;
-  const consecutive = quiet ? 1 : history.consecutive + 1;
+  // SV4
+  const wasStable = nowMs - history.restartedAtMs >= policy.stableMs;
+  const consecutive = wasStable ? 1 : history.consecutive + 1;
   const crashTimesMs = kind === 'internal' ? [...recent, nowMs] : recent;
   if (crashTimesMs.length > policy.restartsMax) return { kind: 'escalate' };
   const exponential = Math.min(
@@ -63,5 +69,6 @@ export function superviseCrash(
     policy.backoffMinMs * 2 ** Math.min(consecutive - 1, 20),
   );
   const delayMs = exponential * (1 - policy.jitter + policy.jitter * 2 * random);
-  return { kind: 'restart', delayMs, history: { crashTimesMs, consecutive } };
+  const restartedAtMs = nowMs + delayMs;
+  return { kind: 'restart', delayMs, history: { crashTimesMs, consecutive, restartedAtMs } };
 }

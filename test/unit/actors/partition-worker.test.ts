@@ -62,6 +62,18 @@ test('a paused partition keeps what it fetched and fetches again only when resum
   assert.equal(resumed.effects.filter((kind) => kind === 'fetch').length, 2);
 });
 
+test('PW5 what was asked of a partition outlives a crash', () => {
+  const after = (message: PartitionMessage) => startPartition(run([recovered, message]).state);
+  assert.deepEqual(after({ kind: 'drain' }), {
+    state: { kind: 'drained', committed: undefined },
+    effects: [],
+  });
+  const paused = after({ kind: 'pause' }).state;
+  assert.deepEqual(paused, { kind: 'recovering', resumeAs: 'paused' });
+  assert.deepEqual(startPartition(paused).state, paused, 'also when it crashes again at once');
+  assert.deepEqual(after(fetched).state, { kind: 'recovering', resumeAs: 'running' });
+});
+
 test('PW4 a pause is reported when the fetch under way has come back', () => {
   const reports = (effects: readonly string[]) =>
     effects.filter((kind) => kind === 'report').length;

@@ -85,6 +85,42 @@ test('SV3 crashes outside the time span are forgotten', () => {
   }
 });
 
+test('SV4 delays grow while lives are short and begin anew after a long one', () => {
+  const policy = { ...DEFAULT_RESTART_POLICY, jitter: 0 };
+  let nowMs = 0;
+  let history = NO_CRASHES;
+  const crashAfter = (livedMs: number): number => {
+    nowMs += livedMs;
+    const directive = superviseCrash('unavailable', history, policy, nowMs, 0);
+    assert.ok(directive.kind === 'restart');
+    ({ history } = directive);
+    nowMs += directive.delayMs;
+    return directive.delayMs;
+  };
+  const short = Array.from({ length: 9 }, () => crashAfter(1));
+  assert.deepEqual(short, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+  assert.equal(crashAfter(policy.stableMs - 1), 10_000);
+  assert.equal(crashAfter(policy.stableMs), 100);
+});
+
+test('an actor that has nothing to do after a restart is done', async () => {
+  const states = ['live', 'done'];
+  const actor = spawn<string, string, string>(
+    {
+      name: 'brief',
+      start: () => ({ state: states.shift()!, effects: [] }),
+      decide: () => {
+        throw new PipelineError('unavailable', 'TM_INTERNAL', 'on purpose');
+      },
+      perform: () => {},
+      isDone: (state) => state === 'done',
+    },
+    options,
+  );
+  actor.tell('crash');
+  assert.deepEqual(await actor.stopped, { kind: 'done' });
+});
+
 test('A1 A2 what an ended incarnation still sends is dropped', async () => {
   const seen: string[] = [];
   const late: (() => void)[] = [];

@@ -6,7 +6,7 @@ import { silentLogger } from '../../../src/logger.ts';
 import { MemoryStateStore } from '../../../src/storage/state/memory-state-store.ts';
 import type { StateStore } from '../../../src/storage/state/state-store.ts';
 import { readPlacement, setDraining, setPaused } from '../../../src/supervisor/control.ts';
-import { announceMember, memberLease } from '../../../src/supervisor/membership.ts';
+import { announceMember, HEARTBEAT_MS, memberLease } from '../../../src/supervisor/membership.ts';
 import { type AgentNode, NodeAgent } from '../../../src/supervisor/node-agent.ts';
 import { Supervisor, type SupervisorEvent } from '../../../src/supervisor/supervisor.ts';
 import type { Unit } from '../../../src/supervisor/units.ts';
@@ -67,6 +67,8 @@ function world(t: TestContext) {
   const state: StateStore = new MemoryStateStore({ clock });
   const events: SupervisorEvent[] = [];
   let partitionCount = 4;
+  let describes = 0;
+  let describing: Promise<void> | undefined;
   const deadPids = new Set<number>();
   const supervise = (supervisorId: string): Supervisor => {
     const supervisor = new Supervisor({
@@ -74,7 +76,11 @@ function world(t: TestContext) {
       state,
       source: {
         description: 'fake',
-        describe: async () => ({ topic: 't', topicId: 'i', partitionCount }),
+        describe: async () => {
+          describes += 1;
+          await describing;
+          return { topic: 't', topicId: 'i', partitionCount };
+        },
         offsets: () => assert.fail(),
         openPartition: () => assert.fail(),
         reportProgress: () => assert.fail(),
@@ -109,6 +115,12 @@ function world(t: TestContext) {
     join,
     deadPids,
     grow: (count: number) => (partitionCount = count),
+    /** From now on the source answers no more. @returns whether it was asked since */
+    hangSource: (): (() => boolean) => {
+      const before = describes;
+      describing = new Promise(() => {});
+      return () => describes > before;
+    },
   };
 }
 
@@ -187,6 +199,40 @@ test('NA3 SU3 a state store that lost everything costs no unit its node', async 
     node.history.filter((line) => !line.startsWith('start')),
     [],
   );
+});
+
+test('SU3 members that were there are awaited before a lost plan is made anew', async (t) => {
+  const { state, supervise, join } = world(t);
+  supervise('s');
+  const first = join('a').node;
+  // Half a heartbeat later: for that long the other is the only one that is back.
+  await clock.sleep(HEARTBEAT_MS / 2);
+  const nodes = [first, join('b').node];
+  await eventually(() => nodes.every(({ units }) => units.size > 0));
+  await eventually(() => nodes[0]!.units.size + nodes[1]!.units.size === 6);
+  const before = nodes.map(({ history }) => history.length);
+  // As FLUSHALL does, leases included.
+  for (const unit of [...nodes[0]!.units, ...nodes[1]!.units, memberLease('a'), memberLease('b')]) {
+    const holder = await state.leaseHolder(unit);
+    if (holder) await state.releaseLease({ name: unit, ...holder });
+  }
+  for (const key of await state.keys('')) await state.delete(key);
+  await eventually(async () => (await readPlacement(state)).size === 6);
+  await clock.sleep(1_000);
+  const moved = nodes.map(({ history }, i) => history.slice(before[i]));
+  assert.deepEqual(moved, [[], []]);
+});
+
+test('SU4 a source that does not answer holds up no supervision', async (t) => {
+  const { supervise, join, hangSource } = world(t);
+  supervise('s');
+  const wasAsked = hangSource();
+  const first = join('a');
+  await eventually(wasAsked);
+  const second = join('b');
+  await eventually(() => second.node.units.size > 0);
+  await second.agent.leave();
+  await eventually(() => first.node.units.size === 6);
 });
 
 test('NA2 a node whose unit was taken by another ends it', async (t) => {
