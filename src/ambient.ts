@@ -3,6 +3,7 @@
  * Date, timers, Math.random and nanoid, so that a simulation can replace all of them (style 2).
  */
 import { randomUUID } from 'node:crypto';
+import type { Transferable } from 'node:worker_threads';
 import { customAlphabet } from 'nanoid';
 
 /** A pending timer; `cancel` is idempotent. */
@@ -56,8 +57,8 @@ export interface ThreadHost {
 
 /** A thread that was started. */
 export interface RunningThread {
-  /** @param transfer buffers that are moved instead of copied */
-  post(message: unknown, transfer: readonly ArrayBuffer[]): void;
+  /** @param transfer buffers and ports that are moved instead of copied */
+  post(message: unknown, transfer: readonly Transferable[]): void;
   terminate(): Promise<void>;
 }
 

@@ -153,7 +153,7 @@ function buildConfig(
   fields: readonly StructField[],
   cwd: string,
 ): PipelineConfig {
-  const { name, commit, event, late, limits, retention, supervisor } = file;
+  const { name, commit, event, late, limits, retention, housekeeping, supervisor } = file;
   const time =
     typeof event.time === 'string' ? { field: event.time, unit: 'rfc3339' as const } : event.time;
   return {
@@ -201,13 +201,23 @@ function buildConfig(
     retention: {
       bronze: { hotMs: retention.bronze.hot, archiveMs: retention.bronze.archive },
     },
+    housekeeping: {
+      enabled: housekeeping.enabled,
+      optimizeEveryMs: housekeeping.optimizeEvery,
+      targetFileBytes: housekeeping.targetFileSize,
+      cleanUpEveryMs: housekeeping.cleanUpEvery,
+      vacuumRetainMs: housekeeping.vacuumRetain,
+      checkpointEveryMs: housekeeping.checkpointEvery,
+    },
     supervisor,
     limits: {
       inFlightBytes: limits.inFlight,
       batchCacheBytes: limits.batchCache,
       goldStateBytes: limits.goldState,
+      dedupBytes: limits.dedup,
     },
     dedupBuckets: file.silver.dedupBuckets,
+    silverWriters: file.silver.writers,
   };
 }
 

@@ -322,6 +322,14 @@ function checkOperations(file: File, report: Report): void {
       'at least source.maxRecordBytes, or a large record could never be fetched',
     );
   }
+  const { dedupBuckets, writers } = file.silver ?? {};
+  if (dedupBuckets !== undefined && writers !== undefined && writers > dedupBuckets) {
+    report(
+      ['silver', 'writers'],
+      `${writers} writers of ${dedupBuckets} dedup buckets`,
+      'at most silver.dedupBuckets, or a writer would have none',
+    );
+  }
   const { hot, archive } = file.retention?.bronze ?? {};
   if (hot !== undefined && archive !== undefined && hot > archive) {
     report(

@@ -282,8 +282,15 @@ export const pipelineFileSchema = section(
     event,
     late: late.prefault({}),
     silver: section(
-      { dedupBuckets: integer(1, 256).prefault(16) },
-      'Fixed when the silver table is created.',
+      {
+        dedupBuckets: integer(1, 256)
+          .describe('Fixed when the silver table is created.')
+          .prefault(16),
+        writers: integer(1, 256)
+          .describe('Silver writers side by side, each with its share of the buckets.')
+          .prefault(1),
+      },
+      'How the silver table is written.',
     ).prefault({}),
     gold: z.array(aggregate, 'a list of aggregates').min(1, 'at least one aggregate'),
     retention: section(
@@ -294,6 +301,23 @@ export const pipelineFileSchema = section(
         ).prefault({}),
       },
       'How long data is kept.',
+    ).prefault({}),
+    housekeeping: section(
+      {
+        enabled: toggle()
+          .describe('Compaction, retention, vacuum and log clean-up by the supervisor.')
+          .prefault(true),
+        optimizeEvery: duration(1_000).prefault('10m'),
+        targetFileSize: size(2 ** 20).prefault('64MiB'),
+        cleanUpEvery: duration(1_000)
+          .describe('Retention, vacuum and log clean-up.')
+          .prefault('1d'),
+        vacuumRetain: duration(24 * 3_600_000)
+          .describe('Unneeded data files are kept for this long.')
+          .prefault('7d'),
+        checkpointEvery: duration(1_000).prefault('10s'),
+      },
+      'What is done for the tables on a timer.',
     ).prefault({}),
     supervisor: section(
       {
@@ -313,6 +337,9 @@ export const pipelineFileSchema = section(
         inFlight: size(2 ** 20).prefault('128MiB'),
         batchCache: size(0).prefault('128MiB'),
         goldState: size(2 ** 20).prefault('256MiB'),
+        dedup: size(2 ** 20)
+          .describe('Per silver writer.')
+          .prefault('512MiB'),
       },
       'Bounds on memory, per process.',
     ).prefault({}),

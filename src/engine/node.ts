@@ -26,6 +26,7 @@ import {
 } from '../actors/runtime/actor.ts';
 import type { ComputeThread } from '../actors/runtime/compute-thread.ts';
 import { silverWriter } from '../actors/silver-writer/actor.ts';
+import { shardOf } from '../actors/silver-writer/shard.ts';
 import type { Ambient, Timer } from '../ambient.ts';
 import { type PipelineError } from '../errors.ts';
 import { errorFields, type Logger } from '../logger.ts';
@@ -131,7 +132,7 @@ export class PipelineNode {
     const running =
       parsed.kind === 'partition'
         ? this.#startPartition(parsed.index)
-        : this.#startWriter(parsed.kind);
+        : this.#startWriter(parsed.kind, parsed.index);
     this.#units.set(unit, running);
     this.#logger.info('unit started', { unit });
     // A partition's worker speaks for itself; a writer's last words may be an earlier failure.
@@ -253,7 +254,7 @@ export class PipelineNode {
     }
   }
 
-  #startWriter(kind: 'silver' | 'gold'): RunningUnit {
+  #startWriter(kind: 'silver' | 'gold', index: number): RunningUnit {
     const { config, ports, tables, topic, caches, ambient } = this.#options;
     const waiters = new VersionWaiters();
     const shared = {
@@ -268,6 +269,7 @@ export class PipelineNode {
         ? spawn(
             silverWriter({
               ...shared,
+              shard: shardOf(index, config.silverWriters, config.dedupBuckets),
               topic,
               bronze: tables.bronze,
               silver: tables.silver,

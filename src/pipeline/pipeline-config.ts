@@ -116,6 +116,18 @@ export interface RetentionConfig {
   readonly bronze: { readonly hotMs: number; readonly archiveMs: number };
 }
 
+/** What is done for the tables on a timer. */
+export interface HousekeepingConfig {
+  /** Compaction, retention, vacuum and log clean-up; checkpoints are always taken. */
+  readonly enabled: boolean;
+  readonly optimizeEveryMs: number;
+  /** Size of a compacted file. */
+  readonly targetFileBytes: number;
+  readonly cleanUpEveryMs: number;
+  readonly vacuumRetainMs: number;
+  readonly checkpointEveryMs: number;
+}
+
 export interface HttpToken {
   readonly name: string;
   readonly role: 'viewer' | 'operator';
@@ -138,6 +150,8 @@ export interface LimitsConfig {
   readonly batchCacheBytes: number;
   /** Resident gold windows. */
   readonly goldStateBytes: number;
+  /** Dedup index of one silver writer. */
+  readonly dedupBytes: number;
 }
 
 export interface PipelineConfig {
@@ -153,8 +167,11 @@ export interface PipelineConfig {
   readonly late: LateConfig;
   readonly gold: readonly AggregateConfig[];
   readonly retention: RetentionConfig;
+  readonly housekeeping: HousekeepingConfig;
   readonly supervisor: SupervisorConfig;
   readonly limits: LimitsConfig;
   /** Fixed when the silver table is created: the number of dedup buckets (P2, P5). */
   readonly dedupBuckets: number;
+  /** Silver writers side by side, each with its share of the dedup buckets. */
+  readonly silverWriters: number;
 }

@@ -75,8 +75,10 @@ test('a file of name, event and gold gets every default (C3)', () => {
     inFlightBytes: 128 * 2 ** 20,
     batchCacheBytes: 128 * 2 ** 20,
     goldStateBytes: 256 * 2 ** 20,
+    dedupBytes: 512 * 2 ** 20,
   });
   assert.equal(config.dedupBuckets, 16);
+  assert.equal(config.silverWriters, 1);
 });
 
 test('a pipeline name with hyphens becomes a table name with underscores', () => {
@@ -99,7 +101,7 @@ lake: {kind: s3, bucket: lake, prefix: /prod/, endpoint: http://127.0.0.1:7070, 
 state: {kind: redis, url: "redis://:\${PASSWORD}@127.0.0.1:6379", prefix: tm}
 commit: {maxLatency: 250ms, maxRows: \${ROWS:-10}, maxBytes: 16KB}
 late: {after: 90m, futureTolerance: 0s, idlePartition: 30s}
-silver: {dedupBuckets: 4}
+silver: {dedupBuckets: 4, writers: 2}
 retention: {bronze: {hot: 30d, archive: 1y}}
 supervisor: {http: {host: 0.0.0.0, port: 9000, tokens: [{name: ops, role: operator, token: \${TOKEN}}]}}
 limits: {inFlight: 64MiB, batchCache: 0B, goldState: 1GiB}
@@ -131,6 +133,7 @@ ${EVENT}${GOLD}`,
   });
   assert.deepEqual(config.commit, { maxLatencyMs: 250, maxRows: 10, maxBytes: 16_000 });
   assert.equal(config.dedupBuckets, 4);
+  assert.equal(config.silverWriters, 2);
   assert.equal(config.supervisor.http.tokens[0]!.token, 't0ken');
 });
 

@@ -9,6 +9,8 @@
  *   when a commit fails, thread and index are thrown away and rebuilt from the table (P5). A guard on
  *   the count of edits makes a commit fail when rows came to silver by another way.
  * - SW3 Each commit moves the ledger's running totals by what its span held (P4).
+ * - SW4 A writer takes each bucket on from that bucket's own txns. Buckets that stand apart, because
+ *   their writers did, are brought level one set after another before the stream goes on (P2, P9).
  */
 import type { Ambient } from '../../ambient.ts';
 import { otherEvents } from '../../engine/declared-schema.ts';
@@ -39,10 +41,19 @@ import { ComputeThread } from '../runtime/compute-thread.ts';
 import { settled, versionOrNone } from '../stage-writer/commit.ts';
 import { decideStage, type StageState, startStage } from '../stage-writer/behavior.ts';
 import type { Span, StageEffect, StageMessage } from '../stage-writer/messages.ts';
-import type { BronzeInput, SilverThreadApi, SilverThreadData } from './silver-thread.ts';
+import { DedupArchive, fingerprintKey } from './dedup-archive.ts';
+import type { DedupThreadApi, DedupThreadData } from './dedup-thread.ts';
+import { bucketsOf, SHARD_TAG, type Shard, shardTag } from './shard.ts';
+import type {
+  BronzeInput,
+  DerivedRows,
+  SilverThreadApi,
+  SilverThreadData,
+} from './silver-thread.ts';
 
 export interface SilverWriterDependencies {
   readonly config: PipelineConfig;
+  readonly shard: Shard;
   readonly topic: TopicInfo;
   readonly bronze: DeltaTable;
   readonly silver: DeltaTable;
@@ -61,6 +72,9 @@ export interface SilverWriterDependencies {
   readonly onCommitted: (silverVersion: number, counts: Readonly<Record<string, number>>) => void;
 }
 
+/** Bronze versions: `after` exclusive, `upTo` inclusive. */
+type Versions = Pick<Span, 'after' | 'upTo'>;
+
 /** What one span derived: stored files, not yet in the tables. */
 export interface DerivedSilver {
   readonly silver: readonly NewFile[];
@@ -76,10 +90,6 @@ type Effect = StageEffect<DerivedSilver>;
 
 /** A span takes in no further bronze version once it has this many rows. */
 const SPAN_ROWS = 200_000;
-/** Objects read or written side by side. */
-const CONCURRENCY = 8;
-/** Number of this silver writer among those of the pipeline. */
-const SHARD = 0;
 /** Totals that the stream moves. */
 const STREAM_COUNTERS = [
   'bronzeRows',
@@ -89,16 +99,29 @@ const STREAM_COUNTERS = [
   'deadLetters',
 ] as const satisfies readonly LedgerCounter[];
 
-/** The silver writer of all dedup buckets. */
+/** Buckets that stand at the same versions, and are derived and committed together. */
+interface BucketSet {
+  readonly buckets: readonly number[];
+  /** Bronze version that silver covers. */
+  covered: number;
+  /** Bronze version up to which dead letters are committed; not below `covered` (SW1). */
+  deadCovered: number;
+  /** The dead-letter txn of each bucket as it stands. */
+  readonly deadBefore: Map<number, bigint | undefined>;
+}
+
+/** The silver writer of a shard's dedup buckets. */
 export function silverWriter(
   deps: SilverWriterDependencies,
 ): ActorDefinition<State, Message, Effect> {
   const { config, bronze, silver, deadLetter, store, ambient } = deps;
-  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
-  const silverIds = buckets.map((b) => silverAppId(config.name, bronze.tableId, b));
-  const deadIds = buckets.map((b) => deadLetterAppId(config.name, bronze.tableId, b));
+  const { shard } = deps;
+  const silverId = (bucket: number): string => silverAppId(config.name, bronze.tableId, bucket);
+  const deadId = (bucket: number): string => deadLetterAppId(config.name, bronze.tableId, bucket);
   let thread: ComputeThread<SilverThreadApi>;
-  let deadCovered = 0;
+  let dedupThread: ComputeThread<DedupThreadApi> | undefined;
+  let archive: DedupArchive;
+  let set: BucketSet;
   const editsId = silverEditsAppId(config.name, bronze.tableId);
   let edits: bigint | undefined;
   let totals = new Map<LedgerCounter, bigint | undefined>();
@@ -109,7 +132,14 @@ export function silverWriter(
       silver.refresh(),
       deadLetter.refresh(),
     ]);
-    const covered = Number(own.progress(silverIds[0]!) ?? 0n);
+    const sets = bucketSets(
+      bucketsOf(shard).map((bucket) => ({
+        bucket,
+        silver: own.progress(silverId(bucket)),
+        dead: dead.progress(deadId(bucket)),
+      })),
+    );
+    const covered = Math.max(...sets.map((some) => some.covered));
     if (covered > upstream.version) {
       throw new PipelineError(
         'corrupt',
@@ -118,38 +148,38 @@ export function silverWriter(
         { context: { table: silver.root, covered, head: upstream.version } },
       );
     }
-    deadCovered = Number(dead.progress(deadIds[0]!) ?? 0n);
     edits = own.progress(editsId);
     totals = new Map(STREAM_COUNTERS.map((counter) => [counter, own.progress(counterId(counter))]));
-    const startedMs = ambient.clock.monotonicMs();
-    const paths = [...own.files()].map(({ path }) => path);
-    let ids = 0;
-    for (let from = 0; from < paths.length && !context.signal.aborted; from += CONCURRENCY) {
-      const loaded = await Promise.all(paths.slice(from, from + CONCURRENCY).map(loadFingerprints));
-      ids = Math.max(...loaded);
+    await archive.load(own);
+    set = await bringLevel(sets, context);
+    context.tell({ kind: 'opened', covered: set.covered, head: upstream.version });
+  };
+
+  /** SW4 */
+  const bringLevel = async (
+    sets: readonly BucketSet[],
+    context: EffectContext<Message>,
+  ): Promise<BucketSet> => {
+    const [only] = sets;
+    if (sets.length === 1) return only!;
+    const level = Math.max(...sets.map((some) => Math.max(some.covered, some.deadCovered)));
+    deps.logger.info('bringing dedup buckets level', { sets: sets.length, bronzeVersion: level });
+    for (const some of sets) {
+      while (some.covered < level && !context.signal.aborted) {
+        const { span, derived } = await derive({ after: some.covered, upTo: level }, some, context);
+        await commit(span, derived, some, context);
+      }
     }
-    deps.logger.info('dedup index loaded', {
-      ids,
-      files: paths.length,
-      elapsedMs: Math.round(ambient.clock.monotonicMs() - startedMs),
-    });
-    context.tell({ kind: 'opened', covered, head: upstream.version });
+    return {
+      buckets: bucketsOf(shard),
+      covered: level,
+      deadCovered: level,
+      deadBefore: new Map(sets.flatMap(({ deadBefore }) => [...deadBefore])),
+    };
   };
 
   const counterId = (counter: LedgerCounter): string =>
-    ledgerAppId(config.name, bronze.tableId, SHARD, counter);
-
-  const fingerprintKey = (path: string): string =>
-    `${silver.root}/_dedup/${path.replace(/\.parquet$/, '')}.fp`;
-
-  const loadFingerprints = async (path: string): Promise<number> => {
-    const stored = await store.get(fingerprintKey(path));
-    if (stored) return (await thread.call('load', { fingerprints: [stored] })).ids;
-    const parquet = await readObject(`${silver.root}/${path}`);
-    const fingerprints = await thread.call('loadParquet', { parquet });
-    await store.put(fingerprintKey(path), fingerprints);
-    return (await thread.call('load', { fingerprints: [] })).ids;
-  };
+    ledgerAppId(config.name, bronze.tableId, shard.number, counter);
 
   const readObject = async (key: string): Promise<Uint8Array> => {
     const bytes = await store.get(key);
@@ -160,7 +190,7 @@ export function silverWriter(
   };
 
   const readInputs = async (
-    span: Span,
+    span: Versions,
   ): Promise<{ inputs: BronzeInput[]; upTo: number; transfer: Set<ArrayBuffer> }> => {
     const commits = await bronze.commits(span.after, span.upTo);
     const wanted: { readonly version: number; readonly file: LiveFile }[] = [];
@@ -190,16 +220,21 @@ export function silverWriter(
     return { inputs, upTo, transfer };
   };
 
-  const derive = async (span: Span, context: EffectContext<Message>): Promise<void> => {
-    const { inputs, upTo, transfer } = await readInputs(span);
-    const rows = await thread.call('derive', { inputs, deadCovered }, [...transfer]);
+  const derive = async (
+    wanted: Versions,
+    { buckets, deadCovered }: BucketSet,
+    context: EffectContext<Message>,
+  ): Promise<{ readonly span: Versions; readonly derived: DerivedSilver }> => {
+    const { inputs, upTo, transfer } = await readInputs(wanted);
+    const owned = buckets.length === config.dedupBuckets ? undefined : new Set(buckets);
+    const rows = await deriveRows({ inputs, deadCovered, buckets: owned }, transfer);
     const modifiedMs = Math.round(ambient.clock.nowMs());
     const silverFiles = rows.silver.map(async (file): Promise<NewFile> => {
       const path = dataFilePath(file.dateDays, ambient.ids.id());
       const sizeBytes = file.parquet.byteLength;
       await Promise.all([
         store.put(`${silver.root}/${path}`, file.parquet),
-        store.put(fingerprintKey(path), file.fingerprints),
+        store.put(fingerprintKey(silver.root, path), file.fingerprints),
       ]);
       deps.goldCache.put(`${silver.root}/${path}`, file.goldBatch);
       return {
@@ -208,7 +243,10 @@ export function silverWriter(
         sizeBytes,
         modifiedMs,
         stats: file.stats,
-        tags: { 'tidemark.eventTime': `${file.eventTimeMin},${file.eventTimeMax}` },
+        tags: {
+          'tidemark.eventTime': `${file.eventTimeMin},${file.eventTimeMax}`,
+          [SHARD_TAG]: shardTag(shard),
+        },
       };
     });
     const deadFiles = rows.dead.map(async (file): Promise<NewFile> => {
@@ -227,9 +265,9 @@ export function silverWriter(
       Promise.all(silverFiles),
       Promise.all(deadFiles),
     ]);
-    context.tell({
-      kind: 'derived',
-      span: { ...span, upTo },
+    await archive.derived(rows.hotIds, upTo, context.signal);
+    return {
+      span: { after: wanted.after, upTo },
       derived: {
         silver: silverStored,
         dead: deadStored,
@@ -237,12 +275,24 @@ export function silverWriter(
         counts: rows.counts,
         countsByFlag: rows.countsByFlag,
       },
-    });
+    };
+  };
+
+  const deriveRows = async (
+    call: Parameters<SilverThreadApi['derive']>[0],
+    transfer: ReadonlySet<ArrayBuffer>,
+  ): Promise<DerivedRows> => {
+    try {
+      return await thread.call('derive', call, [...transfer]);
+    } catch (thrown) {
+      throw await archive.recovery(thrown);
+    }
   };
 
   const commit = async (
-    span: Span,
+    span: Versions,
     derived: DerivedSilver,
+    target: BucketSet,
     context: EffectContext<Message>,
   ): Promise<void> => {
     const lineage = {
@@ -254,17 +304,22 @@ export function silverWriter(
     };
     // SW1
     if (derived.dead.length > 0) {
-      const expected = versionOrNone(deadCovered);
+      const next = BigInt(span.upTo);
       await settled(
         deadLetter.commit({
           operation: 'STREAMING UPDATE',
           adds: derived.dead,
-          progress: deadIds.map((appId) => ({ appId, expected, next: BigInt(span.upTo) })),
+          progress: target.buckets.map((bucket) => ({
+            appId: deadId(bucket),
+            expected: target.deadBefore.get(bucket),
+            next,
+          })),
           lineage: { stage: 'dead-letter', ...lineage },
           signal: context.signal,
         }),
       );
-      deadCovered = span.upTo;
+      for (const bucket of target.buckets) target.deadBefore.set(bucket, next);
+      target.deadCovered = span.upTo;
     }
     const expected = versionOrNone(span.after);
     const watermarks = [...derived.watermarks].map(
@@ -289,7 +344,11 @@ export function silverWriter(
         },
         adds: derived.silver,
         progress: [
-          ...silverIds.map((appId) => ({ appId, expected, next: BigInt(span.upTo) })),
+          ...target.buckets.map((bucket) => ({
+            appId: silverId(bucket),
+            expected,
+            next: BigInt(span.upTo),
+          })),
           ...watermarks,
           ...ledger,
         ],
@@ -299,7 +358,8 @@ export function silverWriter(
       }),
     );
     totals = new Map(STREAM_COUNTERS.map((counter, i) => [counter, ledger[i]!.next]));
-    context.tell({ kind: 'committed', span });
+    target.covered = span.upTo;
+    archive.committed(span.upTo, version, derived.silver);
     deps.onCommitted(version, derived.counts);
     await saveHints(version, derived.watermarks);
   };
@@ -329,16 +389,31 @@ export function silverWriter(
   return {
     name: 'silver-writer',
     start() {
+      const { event, late, limits } = config;
       thread = new ComputeThread<SilverThreadApi>(
         new URL('./silver-thread.ts', import.meta.url),
         {
-          event: config.event,
-          late: config.late,
-          otherEvents: otherEvents(silver.snapshot.configuration, config.event),
-          goldColumns: silverProjection(config.gold, config.event),
+          event,
+          late,
+          otherEvents: otherEvents(silver.snapshot.configuration, event),
+          goldColumns: silverProjection(config.gold, event),
+          shard,
+          headBytesMax: limits.dedupBytes / 2,
         } satisfies SilverThreadData,
         ambient.threads,
       );
+      dedupThread = undefined;
+      archive = new DedupArchive({
+        ...deps,
+        memoryBytesMax: limits.dedupBytes,
+        silverThread: thread,
+        dedupThread: () =>
+          (dedupThread ??= new ComputeThread<DedupThreadApi>(
+            new URL('./dedup-thread.ts', import.meta.url),
+            { event, shard } satisfies DedupThreadData,
+            ambient.threads,
+          )),
+      });
       return startStage();
     },
     decide: decideStage,
@@ -348,17 +423,43 @@ export function silverWriter(
           return open(context);
         case 'look':
           return context.tell({ kind: 'head', head: (await bronze.refresh()).version });
-        case 'derive':
-          return derive(effect.span, context);
+        case 'derive': {
+          const { span, derived } = await derive(effect.span, set, context);
+          return context.tell({ kind: 'derived', span: { ...effect.span, ...span }, derived });
+        }
         case 'commit':
-          return commit(effect.span, effect.derived, context);
+          await commit(effect.span, effect.derived, set, context);
+          return context.tell({ kind: 'committed', span: effect.span });
         case 'announce':
           return deps.onCovered(effect.covered);
       }
     },
     // SW2
-    dispose: () => thread.terminate(),
+    async dispose() {
+      archive.close();
+      await Promise.all([thread.terminate(), dedupThread?.terminate()]);
+    },
   };
+}
+
+/** Puts buckets that stand at the same versions together, the furthest behind first. */
+function bucketSets(
+  standing: readonly {
+    readonly bucket: number;
+    readonly silver: bigint | undefined;
+    readonly dead: bigint | undefined;
+  }[],
+): BucketSet[] {
+  const sets = new Map<string, BucketSet>();
+  for (const { bucket, silver, dead } of standing) {
+    const covered = Number(silver ?? 0n);
+    const deadCovered = Math.max(covered, Number(dead ?? 0n));
+    const key = `${covered}:${deadCovered}`;
+    const known = sets.get(key) ?? { buckets: [], covered, deadCovered, deadBefore: new Map() };
+    known.deadBefore.set(bucket, dead);
+    sets.set(key, { ...known, buckets: [...known.buckets, bucket] });
+  }
+  return [...sets.values()].sort((a, b) => a.covered - b.covered);
 }
 
 /** Rows of a file as its statistics say; a foreign file without them counts as a full span. */

@@ -5,14 +5,20 @@
 import { bronzeFileSchema } from '../../pipeline/bronze.ts';
 import { type ColumnBatch, transferablesOf } from '../../pipeline/columns.ts';
 import type { EventConfig, LateConfig } from '../../pipeline/pipeline-config.ts';
-import { MemoryDedupIndex } from '../../pipeline/silver/dedup-index.ts';
+import { type AttachedPart, LayeredDedupIndex } from '../../pipeline/silver/dedup-layers.ts';
 import { SilverDeriver, type SilverResult } from '../../pipeline/silver/deriver.ts';
-import { fingerprintsOf } from '../../pipeline/silver/fingerprints.ts';
-import { silverFileSchema } from '../../pipeline/silver/tables.ts';
+import {
+  bytesOfWords,
+  FINGERPRINT_BYTES,
+  wordsOfBytes,
+} from '../../pipeline/silver/fingerprints.ts';
 import type { ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
+import type { MessagePort } from 'node:worker_threads';
 import { groupByRows } from '../file-settings.ts';
 import { serveThread, Transferring } from '../runtime/compute-thread.ts';
+import { PartFiles, type PartPlace } from './part-reads.ts';
+import { ofShard, type Shard } from './shard.ts';
 import {
   type EncodedDeadLetterFile,
   type EncodedSilverFile,
@@ -26,6 +32,9 @@ export interface SilverThreadData {
   readonly otherEvents: readonly EventConfig[];
   /** Columns that gold will want of each silver file. */
   readonly goldColumns: readonly string[];
+  readonly shard: Shard;
+  /** Bound on the heads of the dedup index that are kept in memory, bytes. */
+  readonly headBytesMax: number;
 }
 
 /** One bronze file of a span: its rows as columns when they were still in memory, else its bytes. */
@@ -41,6 +50,8 @@ export interface DerivedRows {
   readonly counts: Readonly<Record<string, number>>;
   readonly countsByFlag: Readonly<Record<string, number>>;
   readonly watermarksMicros: ReadonlyMap<number, bigint>;
+  /** Ids of the dedup index that came since its last `freeze`. */
+  readonly hotIds: number;
 }
 
 /**
@@ -48,34 +59,65 @@ export interface DerivedRows {
  * @param codec of data files; not shared with another thread
  */
 export function createSilverThreadApi(
-  { event, late, otherEvents, goldColumns }: SilverThreadData,
+  { event, late, otherEvents, goldColumns, shard, headBytesMax }: SilverThreadData,
   codec: ParquetCodec = createParquetCodec(),
 ) {
-  const index = new MemoryDedupIndex();
-  const deriver = new SilverDeriver({ event, late, otherEvents }, index);
+  const partFiles = new PartFiles();
+  let index = new LayeredDedupIndex(partFiles.read, headBytesMax);
+  let deriver = new SilverDeriver({ event, late, otherEvents }, index);
   const encoder = new SilverEncoder(codec, event, goldColumns);
 
   const api = {
-    /** Adds the rows of committed silver files to the dedup index. */
-    load(call: { readonly fingerprints: readonly Uint8Array[] }): { readonly ids: number } {
-      for (const bytes of call.fingerprints) index.insertFingerprints(bytes);
-      return { ids: index.size };
+    /** Empties the dedup index. */
+    reset(): void {
+      partFiles.clear();
+      index = new LayeredDedupIndex(partFiles.read, headBytesMax);
+      deriver = new SilverDeriver({ event, late, otherEvents }, index);
     },
 
-    /** The same for a file whose fingerprints are not stored: computes them from its rows. */
-    loadParquet(call: { readonly parquet: Uint8Array }): Uint8Array {
-      const fingerprints = fingerprintsOf(
-        codec.decode(call.parquet, silverFileSchema(event)),
-        event,
-      );
-      index.insertFingerprints(fingerprints);
-      return fingerprints;
+    /** Gives the thread its end of `servePartReads`, before a part is attached that needs it. */
+    connectReads(call: { readonly port: MessagePort }): void {
+      partFiles.connect(call.port);
+    },
+
+    /**
+     * Adds the rows of a committed silver file to the dedup index.
+     * @param call.isMixed the file may have rows of other shards, which are left out
+     */
+    load(call: { readonly fingerprints: Uint8Array; readonly isMixed: boolean }): {
+      readonly rows: number;
+    } {
+      const { fingerprints, isMixed } = call;
+      const own = isMixed ? bytesOfWords(ofShard(wordsOfBytes(fingerprints), shard)) : fingerprints;
+      index.insertFingerprints(own);
+      return { rows: own.byteLength / FINGERPRINT_BYTES };
+    },
+
+    /** See LayeredDedupIndex. */
+    attach(call: AttachedPart & { readonly place: PartPlace; readonly head: Uint8Array }): void {
+      partFiles.add(call.part, call.place);
+      index.attach(call, call.head);
+    },
+
+    detach(call: { readonly run: number; readonly part: number; readonly prefix: number }): void {
+      index.detach(call.run, call.prefix);
+      partFiles.remove(call.part);
+    },
+
+    freeze(): void {
+      index.freeze();
+    },
+
+    forgetFrozen(): void {
+      index.forgetFrozen();
     },
 
     /** Derives a span. Dead letters of bronze versions up to `deadCovered` are in their table already. */
     async derive(call: {
       readonly inputs: readonly BronzeInput[];
       readonly deadCovered: number;
+      /** Buckets to derive rows of; undefined: all there are. */
+      readonly buckets: ReadonlySet<number> | undefined;
     }): Promise<Transferring<DerivedRows>> {
       const totals = new SpanTotals();
       const silver: EncodedSilverFile[] = [];
@@ -85,7 +127,10 @@ export function createSilverThreadApi(
           bronzeVersion: input.bronzeVersion,
           batch: 'batch' in input ? input.batch : codec.decode(input.parquet, bronzeFileSchema()),
         }));
-        const result = await deriver.derive(inputs);
+        const result = await deriver.derive(inputs, {
+          count: shard.bucketCount,
+          owned: call.buckets,
+        });
         silver.push(...result.silver.map((rows) => encoder.silver(rows)));
         const uncovered = result.dead.filter((rows) => rows.bronzeVersion > call.deadCovered);
         dead.push(...uncovered.map((rows) => encoder.deadLetters(rows)));
@@ -99,7 +144,8 @@ export function createSilverThreadApi(
       }
       for (const { parquet } of dead) transfer.add(parquet.buffer as ArrayBuffer);
       const { counts, countsByFlag, watermarksMicros } = totals;
-      return new Transferring({ silver, dead, counts, countsByFlag, watermarksMicros }, [
+      const { hotIds } = index;
+      return new Transferring({ silver, dead, counts, countsByFlag, watermarksMicros, hotIds }, [
         ...transfer,
       ]);
     },

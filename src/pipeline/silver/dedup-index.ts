@@ -60,7 +60,7 @@ export class MemoryDedupIndex implements DedupIndex {
 
   lookupOrInsert(fingerprints: Uint32Array, rows: number, verdicts: Uint8Array): Promise<void> {
     for (let row = 0; row < rows; row++) {
-      verdicts[row] = this.#decide(fingerprints, row * FINGERPRINT_WORDS);
+      verdicts[row] = this.decide(fingerprints, row * FINGERPRINT_WORDS);
     }
     return Promise.resolve();
   }
@@ -73,37 +73,60 @@ export class MemoryDedupIndex implements DedupIndex {
   insertFingerprints(bytes: Uint8Array): void {
     assert(bytes.length % FINGERPRINT_BYTES === 0, 'whole fingerprints', { bytes: bytes.length });
     const words = wordsOfBytes(bytes);
-    for (let at = 0; at < words.length; at += FINGERPRINT_WORDS) this.#decide(words, at);
+    for (let at = 0; at < words.length; at += FINGERPRINT_WORDS) this.decide(words, at);
   }
 
-  #decide(words: Uint32Array, at: number): number {
+  /**
+   * Decides one row without remembering it.
+   * @param at index of the row's first word
+   */
+  find(words: Uint32Array, at: number): number {
+    const base = this.#locate(words, at);
+    return base < 0 ? ID_NEW : this.#verdict(words, at, base);
+  }
+
+  /**
+   * Decides one row and remembers it when it is new.
+   * @param at index of the row's first word
+   */
+  decide(words: Uint32Array, at: number): number {
+    const located = this.#locate(words, at);
+    if (located >= 0) return this.#verdict(words, at, located);
+    const number = words[at + 3]! & (SHARDS - 1);
+    const shard = this.#shards[number]!;
+    const base = ~located;
+    shard[base] = words[at]! || 1;
+    for (let i = 1; i < FINGERPRINT_WORDS; i++) shard[base + i] = words[at + i]!;
+    this.#size++;
+    const fill = ++this.#used[number]! / (shard.length / FINGERPRINT_WORDS);
+    if (fill > FILL_LOW + ((FILL_HIGH - FILL_LOW) * number) / SHARDS) this.#growShard(number);
+    return ID_NEW;
+  }
+
+  /** First word of the id's slot, or `~` of that of the free slot where it would go. */
+  #locate(words: Uint32Array, at: number): number {
     const w0 = words[at]! || 1;
     const w1 = words[at + 1]!;
     const w2 = words[at + 2]!;
     const w3 = words[at + 3]!;
-    const number = w3 & (SHARDS - 1);
-    const shard = this.#shards[number]!;
+    const shard = this.#shards[w3 & (SHARDS - 1)]!;
     const slots = shard.length / FINGERPRINT_WORDS;
     let slot = w1 & (slots - 1);
     for (;;) {
       const base = slot * FINGERPRINT_WORDS;
       const found = shard[base]!;
-      if (found === 0) break;
+      if (found === 0) return ~base;
       if (found === w0 && shard[base + 1] === w1 && shard[base + 2] === w2) {
-        if (shard[base + 3] === w3) {
-          const equal = shard[base + 4] === words[at + 4] && shard[base + 5] === words[at + 5];
-          return equal ? ID_DUPLICATE : ID_CONFLICT;
-        }
+        if (shard[base + 3] === w3) return base;
       }
       slot = (slot + 1) & (slots - 1);
     }
-    const base = slot * FINGERPRINT_WORDS;
-    shard[base] = w0;
-    for (let i = 1; i < FINGERPRINT_WORDS; i++) shard[base + i] = words[at + i]!;
-    this.#size++;
-    const fill = ++this.#used[number]! / slots;
-    if (fill > FILL_LOW + ((FILL_HIGH - FILL_LOW) * number) / SHARDS) this.#growShard(number);
-    return ID_NEW;
+  }
+
+  #verdict(words: Uint32Array, at: number, base: number): number {
+    const shard = this.#shards[words[at + 3]! & (SHARDS - 1)]!;
+    const equal = shard[base + 4] === words[at + 4] && shard[base + 5] === words[at + 5];
+    return equal ? ID_DUPLICATE : ID_CONFLICT;
   }
 
   #growShard(number: number): void {
