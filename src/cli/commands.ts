@@ -1,15 +1,24 @@
 /**
  * The commands that need no engine; main.ts adds those that do.
  */
+import { checkpointLsCommand } from './checkpoint-ls.ts';
+import { checkpointShowCommand } from './checkpoint-show.ts';
 import type { Command } from './command.ts';
 import { drainCommand } from './drain.ts';
 import { generateCommand } from './generate.ts';
 import { initCommand } from './init.ts';
 import { pauseCommand } from './pause.ts';
 import { rebalanceCommand } from './rebalance.ts';
+import { replayCommand } from './replay.ts';
 import { resumeCommand } from './resume.ts';
+import { retentionApplyCommand } from './retention-apply.ts';
 import { sqlCommand } from './sql.ts';
 import { statusCommand } from './status.ts';
+import { tableHistoryCommand } from './table-history.ts';
+import { tableLsCommand } from './table-ls.ts';
+import { tableOptimizeCommand } from './table-optimize.ts';
+import { tableRestoreCommand } from './table-restore.ts';
+import { tableVacuumCommand } from './table-vacuum.ts';
 import { verifyCommand } from './verify.ts';
 import { workersCommand } from './workers.ts';
 
@@ -20,6 +29,15 @@ export const commands: readonly Command[] = [
   statusCommand,
   verifyCommand,
   sqlCommand,
+  tableLsCommand,
+  tableHistoryCommand,
+  tableOptimizeCommand,
+  tableVacuumCommand,
+  tableRestoreCommand,
+  retentionApplyCommand,
+  checkpointLsCommand,
+  checkpointShowCommand,
+  replayCommand,
   workersCommand,
   rebalanceCommand,
   pauseCommand,

@@ -3,6 +3,7 @@
  */
 import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
 import type { ObjectStore } from '../storage/object-store/object-store.ts';
+import type { DeltaEnvironment } from '../storage/delta/delta-table.ts';
 import { LakeCatalog } from '../storage/query/lake-catalog.ts';
 import type { LakeQuery } from '../storage/query/lake-query.ts';
 import { untilAvailable } from './availability.ts';
@@ -11,6 +12,7 @@ import type { CommandContext } from './context.ts';
 export interface OpenLake {
   readonly config: PipelineConfig;
   readonly store: ObjectStore;
+  readonly delta: DeltaEnvironment;
   readonly catalog: LakeCatalog;
   /** Opened at the first call. */
   readonly query: () => Promise<LakeQuery>;
@@ -27,10 +29,12 @@ export async function withLake<T>(
   let query: LakeQuery | undefined;
   try {
     const codec = await adapters.openCodec();
+    const delta = { store, codec, ambient, logger };
     return await use({
       config,
       store,
-      catalog: new LakeCatalog({ store, codec, ambient, logger }),
+      delta,
+      catalog: new LakeCatalog(delta),
       query: async () => (query ??= await adapters.openQuery({ config, store, codec })),
     });
   } finally {

@@ -12,6 +12,15 @@ import {
   schemaProperties,
 } from './declared-schema.ts';
 
+/**
+ * A commit a second leaves as many log entries and, once compacted or replaced, as many tombstones:
+ * with these spans a checkpoint stays small enough to open a table at once.
+ */
+const RETENTION_PROPERTIES = {
+  'delta.logRetentionDuration': 'interval 7 days',
+  'delta.deletedFileRetentionDuration': 'interval 1 days',
+};
+
 export interface PipelineTables {
   readonly bronze: DeltaTable;
   readonly deadLetter: DeltaTable;
@@ -30,7 +39,7 @@ export async function openTables(
   config: PipelineConfig,
 ): Promise<PipelineTables> {
   const roots = tableRoots(config);
-  const created = { 'tidemark.pipeline': config.name };
+  const created = { 'tidemark.pipeline': config.name, ...RETENTION_PROPERTIES };
   const [bronze, deadLetter, silver, ...gold] = await Promise.all([
     DeltaTable.create(env, {
       root: roots.bronze,

@@ -12,6 +12,10 @@ export interface TableRoots {
   readonly silver: string;
   /** By aggregate name. */
   readonly gold: ReadonlyMap<string, string>;
+  /** What reconciliations changed, of all aggregates. */
+  readonly reconciliation: string;
+  /** Bronze rows older than the hot span (retention). */
+  readonly archive: string;
 }
 
 /** @see design.md section 4 */
@@ -21,6 +25,8 @@ export function tableRoots(config: PipelineConfig): TableRoots {
     deadLetter: `bronze/${config.tableName}_dlq`,
     silver: `silver/${config.tableName}`,
     gold: new Map(config.gold.map(({ name }) => [name, `gold/${name.replaceAll('-', '_')}`])),
+    reconciliation: `gold/${config.tableName}_reconciliation`,
+    archive: `archive/bronze/${config.tableName}`,
   };
 }
 
@@ -49,9 +55,18 @@ export function deadLetterAppId(pipeline: string, bronzeTableId: string, bucket:
   return `tidemark:${pipeline}:dead-letter:${bronzeTableId}:${bucket}`;
 }
 
+/**
+ * Everything of the partitions' watermarks, of one topic or of all; what follows is `<partition>`, or
+ * `<topicId>:<partition>`.
+ */
+export function watermarkAppPrefix(pipeline: string, topicId?: string): string {
+  const all = `tidemark:${pipeline}:watermark:`;
+  return topicId === undefined ? all : `${all}${topicId}:`;
+}
+
 /** Event-time watermark of one partition in silver; its version is microseconds since the epoch. */
 export function watermarkAppId(pipeline: string, topicId: string, partition: number): string {
-  return `tidemark:${pipeline}:watermark:${topicId}:${partition}`;
+  return `${watermarkAppPrefix(pipeline, topicId)}${partition}`;
 }
 
 /**
@@ -108,9 +123,49 @@ export function goldLateAppId(pipeline: string, silverTableId: string, date: str
   return `${goldLateAppPrefix(pipeline, silverTableId)}${date}`;
 }
 
+/**
+ * In the report table, the last revision of an aggregate's date whose changes are reported (P7).
+ * @param date `YYYY-MM-DD`
+ */
+export function reportAppId(
+  pipeline: string,
+  silverTableId: string,
+  aggregate: string,
+  date: string,
+): string {
+  return `tidemark:${pipeline}:reconciliation:${silverTableId}:${aggregate}:${date}`;
+}
+
 /** Everything of the marks of late data for final dates; what follows is the date. */
 export function goldLateAppPrefix(pipeline: string, silverTableId: string): string {
   return `tidemark:${pipeline}:gold-late:${silverTableId}:`;
+}
+
+/**
+ * Where retention stands in bronze: rows of UTC dates before this one, in days since the epoch, move to
+ * the archive. Compaction leaves their files alone, so that the archive never sees a row in two files.
+ */
+export function archivedBeforeAppId(pipeline: string): string {
+  return `tidemark:${pipeline}:archived-before`;
+}
+
+/**
+ * What retention has removed from the archive for good, as running totals in it: rows, and the rows
+ * that the coverage stated by the removed files speaks of. The two differ while files that share a
+ * coverage are of different dates.
+ */
+export function expiredAppId(pipeline: string, counter: 'rows' | 'coveredRows'): string {
+  return `tidemark:${pipeline}:expired:${counter}`;
+}
+
+/** Offsets of a partition before this one (exclusive) may have expired: the ledger begins here. */
+export function expiredBeforeAppId(pipeline: string, partition: number): string {
+  return `${expiredBeforeAppPrefix(pipeline)}${partition}`;
+}
+
+/** What follows is the partition. */
+export function expiredBeforeAppPrefix(pipeline: string): string {
+  return `tidemark:${pipeline}:expired-before:`;
 }
 
 /** A gold table's progress; its version is the last silver version covered. */

@@ -47,6 +47,8 @@ export interface Snapshot {
   /** The `txn` version of `appId`; undefined when the table has none. */
   progress(appId: string): bigint | undefined;
   progressEntries(): Iterable<[string, bigint]>;
+  /** When `appId` last made progress, milliseconds since the epoch; undefined when the log does not say. */
+  progressUpdatedMs(appId: string): number | undefined;
   /** The live file of that path, as a log spells it after decoding. */
   file(path: string): LoggedFile | undefined;
   /** All live files, as an array made at the call. */
@@ -162,6 +164,10 @@ export class TableSnapshot implements Snapshot {
     for (const txn of this.txns()) yield [txn.appId, txn.version];
   }
 
+  progressUpdatedMs(appId: string): number | undefined {
+    return this.#state.txns.get(appId)?.lastUpdatedMs;
+  }
+
   /** All `txn` actions, as an array made at the call. */
   txns(): readonly TxnAction[] {
     return this.#state.txns.values();
@@ -254,7 +260,10 @@ function definitionText({ metadata, protocol }: Snapshot): string {
   const shaping = Object.entries(metadata.configuration).filter(
     ([name]) => !UPKEEP_PROPERTIES.has(name),
   );
-  return JSON.stringify([{ ...metadata, configuration: shaping.toSorted() }, protocol]);
+  return JSON.stringify([
+    { ...metadata, configuration: shaping.toSorted(([a], [b]) => (a < b ? -1 : 1)) },
+    protocol,
+  ]);
 }
 
 const LEADING_NUM_RECORDS = /^\{"numRecords":(\d{1,15})[,}]/;

@@ -1,0 +1,91 @@
+/**
+ * The tables that housekeeping works on, by the part that they play in the pipeline, and how far
+ * those who follow a table have come.
+ */
+import { PipelineError } from '../../errors.ts';
+import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
+import { goldAppId, silverAppId, tableRoots } from '../../pipeline/progress.ts';
+import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
+
+export type TableRole = 'bronze' | 'dead-letter' | 'silver' | 'gold' | 'archive' | 'other';
+
+/** A pipeline's tables, opened by those who have them. */
+export interface HousekeepingLake {
+  readonly config: PipelineConfig;
+  readonly delta: DeltaEnvironment;
+  /** Opens the table at a root; undefined when there is none. */
+  open(root: string): Promise<DeltaTable | undefined>;
+}
+
+/** A table as commands name it. */
+export interface NamedTable {
+  /** As queries name it: `silver.api_usage_events`; the archive is `archive.<name>`. */
+  readonly name: string;
+  readonly role: TableRole;
+  readonly table: DeltaTable;
+}
+
+/** Where each table of the pipeline is, and what it is; not all of them need to be there. */
+export function tablePlaces(
+  config: PipelineConfig,
+): readonly { readonly name: string; readonly role: TableRole; readonly root: string }[] {
+  const roots = tableRoots(config);
+  const place = (role: TableRole, root: string) => ({ name: root.replace('/', '.'), role, root });
+  return [
+    place('bronze', roots.bronze),
+    place('dead-letter', roots.deadLetter),
+    place('silver', roots.silver),
+    ...[...roots.gold.values()].map((root) => place('gold', root)),
+    place('other', `gold/${config.tableName}_reconciliation`),
+    { name: `archive.${config.tableName}`, role: 'archive', root: roots.archive },
+  ];
+}
+
+/** The tables that are there, at their newest versions. @throws PipelineError unavailable | corrupt */
+export async function openNamedTables(lake: HousekeepingLake): Promise<readonly NamedTable[]> {
+  const found: NamedTable[] = [];
+  for (const { name, role, root } of tablePlaces(lake.config)) {
+    const table = await lake.open(root);
+    if (!table) continue;
+    await table.refresh();
+    found.push({ name, role, table });
+  }
+  return found;
+}
+
+/**
+ * The version of a table that all who follow it as a stream have covered: they read its commits after
+ * that one, and its state as of that one.
+ * @throws PipelineError unavailable | corrupt
+ */
+export async function followedUpTo(
+  lake: HousekeepingLake,
+  { role, table }: NamedTable,
+): Promise<number> {
+  const { config } = lake;
+  const roots = tableRoots(config);
+  const followers = async (root: string, appIds: readonly string[]): Promise<number> => {
+    const follower = await (await lake.open(root))?.refresh();
+    return Math.min(...appIds.map((appId) => Number(follower?.progress(appId) ?? 0n)));
+  };
+  switch (role) {
+    case 'bronze': {
+      const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
+      const appIds = buckets.map((bucket) => silverAppId(config.name, table.tableId, bucket));
+      return followers(roots.silver, appIds);
+    }
+    case 'silver': {
+      const appId = goldAppId(config.name, table.tableId);
+      const covered = [...roots.gold.values()].map((root) => followers(root, [appId]));
+      return Math.min(...(await Promise.all(covered)));
+    }
+    default:
+      return table.snapshot.version;
+  }
+}
+
+/** An outcome of a commit that housekeeping cannot go on from. */
+export function commitFailed(table: DeltaTable, outcome: { readonly kind: string }): PipelineError {
+  const code = outcome.kind === 'unknown' ? 'TM_COMMIT_UNKNOWN' : 'TM_COMMIT_FENCED';
+  return new PipelineError('unavailable', code, `${table.root}: the commit was ${outcome.kind}`);
+}

@@ -1,0 +1,179 @@
+/**
+ * A table as it was at an older version, as a new version: in one commit the files of then come back
+ * and those of since go.
+ *
+ * RE1 Progress is not taken back (delta#1813), so the stream does not derive again what a restore took
+ *     out: for silver and dead letters `replay` does, for gold `reconcile`.
+ * RE2 Bronze keeps everything (P4) and is not restored; nor is the archive.
+ * RE3 A restore is an edit: it and the stream exclude each other by the count of edits and the
+ *     progress of the buckets, so that the stream's index is never behind the table.
+ * RE4 Nothing is restored unless every file of the old version is there.
+ */
+import { PipelineError } from '../../errors.ts';
+import {
+  deadLetterAppId,
+  goldAppId,
+  goldEditsAppId,
+  silverAppId,
+  silverEditsAppId,
+  tableRoots,
+} from '../../pipeline/progress.ts';
+import type { Snapshot } from '../../storage/delta/snapshot.ts';
+import type { ProgressGuard, ProgressUpdate } from '../../storage/delta/transaction.ts';
+import { commitFailed, type HousekeepingLake, type NamedTable } from './lake-tables.ts';
+
+export interface RestoreOptions {
+  readonly version: number;
+  readonly dryRun?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** What a restore changed, or would change. */
+export interface Restored {
+  readonly table: string;
+  readonly toVersion: number;
+  /** The version that it became; undefined when nothing had to be changed, or of a dry run. */
+  readonly version: number | undefined;
+  readonly filesAdded: number;
+  readonly filesRemoved: number;
+  /** What has to be done for the other tables to agree with it again. */
+  readonly remedy: string;
+}
+
+/** The stream commits about once a second; a restore has to get in between. */
+const ATTEMPTS_MAX = 100;
+/** Objects asked for side by side. */
+const CONCURRENCY = 32;
+
+/**
+ * Restores a table.
+ * @throws PipelineError invalid (bronze, no such version), corrupt (its files are gone), unavailable
+ */
+export async function restoreTable(
+  lake: HousekeepingLake,
+  named: NamedTable,
+  options: RestoreOptions,
+): Promise<Restored> {
+  const { table, name } = named;
+  const remedy = remedyOf(named);
+  const target = await table.snapshotAt(options.version);
+  for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+    const base = await table.refresh();
+    const back = target.files().filter(({ path }) => !base.file(path));
+    const gone = base.files().filter(({ path }) => !target.file(path));
+    const done = {
+      table: name,
+      toVersion: options.version,
+      filesAdded: back.length,
+      filesRemoved: gone.length,
+      remedy,
+    };
+    if (attempt === 1) {
+      await requireObjects(
+        lake,
+        table.root,
+        back.map(({ path }) => path),
+      );
+    }
+    if (options.dryRun || back.length + gone.length === 0) return { ...done, version: undefined };
+    const { edits, guards } = await exclusion(lake, named, base);
+    const outcome = await table.commit({
+      operation: 'RESTORE',
+      operationParameters: { version: String(options.version) },
+      operationMetrics: {
+        numRestoredFiles: String(back.length),
+        numRemovedFiles: String(gone.length),
+      },
+      adds: back,
+      removes: gone.map(({ path }) => path),
+      progress: edits,
+      guards,
+      basedOn: base,
+      lineage: { stage: 'restore', toVersion: options.version },
+      ...(options.signal ? { signal: options.signal } : {}),
+    });
+    if (outcome.kind === 'committed') return { ...done, version: outcome.version };
+    if (outcome.kind === 'unknown') throw commitFailed(table, outcome);
+  }
+  throw commitFailed(table, { kind: 'overtaken by the stream too often; pause it and try again' });
+}
+
+/** RE2 */
+function remedyOf({ role, name }: NamedTable): string {
+  switch (role) {
+    case 'silver':
+      return 'Rows that came since are not in silver now: `tidemark replay` brings them back.';
+    case 'dead-letter':
+      return 'Dead letters that came since are gone: `tidemark replay` brings them back.';
+    case 'gold':
+      return 'Windows that changed since are old now: `tidemark reconcile` computes them again.';
+    case 'other':
+      return 'Nothing depends on this table.';
+    case 'bronze':
+    case 'archive':
+      throw new PipelineError(
+        'invalid',
+        'TM_USAGE',
+        `${name} keeps every record (P4) and cannot be restored; query an older version with \`tidemark sql --at\`.`,
+      );
+  }
+}
+
+/** RE3 */
+async function exclusion(
+  lake: HousekeepingLake,
+  { role }: NamedTable,
+  base: Snapshot,
+): Promise<{
+  readonly edits: readonly ProgressUpdate[];
+  readonly guards: readonly ProgressGuard[];
+}> {
+  const { config } = lake;
+  const roots = tableRoots(config);
+  const idOf = async (root: string): Promise<string> => (await lake.open(root))?.tableId ?? '';
+  const edit = (appId: string): ProgressUpdate => {
+    const expected = base.progress(appId);
+    return { appId, expected, next: (expected ?? 0n) + 1n };
+  };
+  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
+  const guard = (appId: string): ProgressGuard => ({ appId, expected: base.progress(appId) });
+  switch (role) {
+    case 'silver': {
+      const bronzeId = await idOf(roots.bronze);
+      const guards = buckets.map((bucket) => guard(silverAppId(config.name, bronzeId, bucket)));
+      return { edits: [edit(silverEditsAppId(config.name, bronzeId))], guards };
+    }
+    case 'dead-letter': {
+      const bronzeId = await idOf(roots.bronze);
+      const guards = buckets.map((bucket) => guard(deadLetterAppId(config.name, bronzeId, bucket)));
+      return { edits: [], guards };
+    }
+    case 'gold': {
+      const silverId = await idOf(roots.silver);
+      const edits = [edit(goldEditsAppId(config.name, silverId))];
+      return { edits, guards: [guard(goldAppId(config.name, silverId))] };
+    }
+    default:
+      return { edits: [], guards: [] };
+  }
+}
+
+/** RE4 */
+async function requireObjects(
+  { delta }: HousekeepingLake,
+  root: string,
+  paths: readonly string[],
+): Promise<void> {
+  for (let from = 0; from < paths.length; from += CONCURRENCY) {
+    const keys = paths.slice(from, from + CONCURRENCY).map((path) => `${root}/${path}`);
+    const found = await Promise.all(keys.map((key) => delta.store.head(key)));
+    const missing = keys.find((_, i) => found[i] === undefined);
+    if (missing === undefined) continue;
+    throw new PipelineError(
+      'corrupt',
+      'TM_OBJECT_MISSING',
+      `${missing} has been vacuumed; the version cannot be restored`,
+      { context: { table: root } },
+    );
+  }
+}
