@@ -10,6 +10,7 @@ import { initCommand } from './init.ts';
 import { pauseCommand } from './pause.ts';
 import { rebalanceCommand } from './rebalance.ts';
 import { replayCommand } from './replay.ts';
+import { reconcileCommand } from './reconcile.ts';
 import { resumeCommand } from './resume.ts';
 import { retentionApplyCommand } from './retention-apply.ts';
 import { sqlCommand } from './sql.ts';
@@ -29,6 +30,7 @@ export const commands: readonly Command[] = [
   statusCommand,
   verifyCommand,
   sqlCommand,
+  reconcileCommand,
   tableLsCommand,
   tableHistoryCommand,
   tableOptimizeCommand,

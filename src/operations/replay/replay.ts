@@ -1,0 +1,194 @@
+/**
+ * Plain replay: derives bronze rows of a range again and adds to silver what silver lacks. Normally
+ * nothing (P5): then not even a version is written.
+ *
+ * Invariants:
+ * - RP1 Rows that are dead letters stay what they are; they are looked at by `dlq retry` only.
+ * - RP2 Counters do not move: a row that is put back was counted when it was first derived.
+ * - RP3 Memory grows with a part's ids, not with the range or the table; each part is a commit, so
+ *   that a replay which was interrupted finds the earlier parts in silver.
+ */
+import type { EncodedSilverFile } from '../../actors/silver-writer/silver-encoder.ts';
+import { EVENT_DATE, DEAD_LETTER_DATE } from '../../pipeline/silver/tables.ts';
+import type { NewFile } from '../../storage/delta/transaction.ts';
+import { numRecordsOf } from '../../storage/delta/snapshot.ts';
+import { type BronzeRange, datesOfRange } from '../silver-edit/bronze-range.ts';
+import type { DateTotal } from '../silver-edit/date-totals.ts';
+import type { EditedLake, TableFile } from '../silver-edit/edited-lake.ts';
+import { SilverEdit } from '../silver-edit/silver-edit.ts';
+
+/** Ids of one part; 50 bytes each. */
+const PART_IDS = 2_000_000;
+
+/** What a replay did, or would do. */
+export interface ReplayReport {
+  /** Rows of bronze that were looked at. */
+  readonly bronzeRows: number;
+  /** Silver rows that were added. */
+  readonly added: number;
+  readonly addedByDate: Readonly<Record<string, number>>;
+  /** Silver versions that were committed. */
+  readonly versions: readonly number[];
+  /** Of the dates in `addedByDate`; only with `dryRun`. */
+  readonly totals: { readonly before: readonly DateTotal[]; readonly after: readonly DateTotal[] };
+}
+
+/**
+ * Replays a range.
+ * @throws PipelineError corrupt when a data file is gone, unavailable
+ */
+export async function replay(
+  lake: EditedLake,
+  range: BronzeRange,
+  options: { readonly dryRun: boolean },
+): Promise<ReplayReport> {
+  const edit = new SilverEdit(lake, { range, dryRun: options.dryRun });
+  try {
+    await skipDeadLetters(edit, range);
+    const files = await lake.bronzeFiles({ range });
+    return await new Replay(edit, files, options.dryRun).run();
+  } finally {
+    await edit.close();
+  }
+}
+
+/** RP1 */
+async function skipDeadLetters({ lake, thread }: SilverEdit, range: BronzeRange): Promise<void> {
+  const { first, last } = datesOfRange(range);
+  for (const file of (await lake.deadLetter.refresh()).files()) {
+    const date = file.partitionValues[DEAD_LETTER_DATE];
+    if (typeof date === 'string') {
+      if ((first !== undefined && date < first) || (last !== undefined && date > last)) continue;
+    }
+    await thread.call('skipDeadLetters', {
+      parquet: await lake.read(`${lake.deadLetter.root}/${file.path}`),
+    });
+  }
+}
+
+class Replay {
+  readonly #edit: SilverEdit;
+  readonly #files: readonly TableFile[];
+  readonly #dryRun: boolean;
+  readonly #rowsAll: number;
+  readonly #addedByDate: Record<string, number> = {};
+  readonly #versions: number[] = [];
+  #rowsRead = 0;
+  #bronzeRows = 0;
+
+  constructor(edit: SilverEdit, files: readonly TableFile[], dryRun: boolean) {
+    this.#edit = edit;
+    this.#files = files;
+    this.#dryRun = dryRun;
+    this.#rowsAll = files.reduce((sum, { file }) => sum + (numRecordsOf(file.stats) ?? 0), 0);
+  }
+
+  async run(): Promise<ReplayReport> {
+    const totals: { before: DateTotal[]; after: DateTotal[] } = { before: [], after: [] };
+    for (let next = 0; next < this.#files.length; ) {
+      await this.#edit.begin();
+      const first = next;
+      for (let ids = 0; next < this.#files.length && ids < PART_IDS; next++) {
+        ids = await this.#collect(this.#files[next]!);
+      }
+      const { before, after } = await this.#addMissing(this.#files.slice(first, next));
+      totals.before.push(...before);
+      totals.after.push(...after);
+    }
+    const added = Object.values(this.#addedByDate).reduce((sum, rows) => sum + rows, 0);
+    return {
+      bronzeRows: this.#bronzeRows,
+      added,
+      addedByDate: this.#addedByDate,
+      versions: this.#versions,
+      totals,
+    };
+  }
+
+  async #collect({ key, file }: TableFile): Promise<number> {
+    const { lake, thread } = this.#edit;
+    const { onProgress } = lake.context;
+    lake.checkStopped();
+    const { rows, ids } = await thread.call('collect', { parquet: await lake.read(key) });
+    this.#bronzeRows += rows;
+    this.#rowsRead += numRecordsOf(file.stats) ?? rows;
+    onProgress('looking for missing rows', this.#rowsRead, this.#rowsAll);
+    return ids;
+  }
+
+  async #addMissing(
+    part: readonly TableFile[],
+  ): Promise<{ readonly before: readonly DateTotal[]; readonly after: readonly DateTotal[] }> {
+    const { lake, thread } = this.#edit;
+    let derived: Derived | undefined;
+    if (this.#dryRun) {
+      if ((await this.#edit.probe(await lake.silver.refresh())).missing > 0) {
+        derived = await this.#derive(part);
+        this.#count(derived);
+        await this.#addDatesToTotals(Object.keys(derived.rowsByDate));
+      }
+      return thread.call('totals', {});
+    }
+    const version = await this.#edit.commit({
+      operation: 'REPLAY',
+      lineage: { reason: 'replay' },
+      guarded: true,
+      prepare: async (silver) => {
+        const { missing, fewer } = await this.#edit.probe(silver);
+        if (missing === 0) {
+          derived = undefined;
+          return undefined;
+        }
+        if (derived === undefined || fewer) {
+          await thread.call('undecide', {});
+          derived = await this.#derive(part);
+        }
+        return derived.adds.length === 0 ? undefined : { adds: derived.adds };
+      },
+    });
+    if (version !== undefined && derived !== undefined) {
+      this.#versions.push(version);
+      this.#count(derived);
+    }
+    return { before: [], after: [] };
+  }
+
+  #count({ rowsByDate }: Derived): void {
+    for (const [date, rows] of Object.entries(rowsByDate)) {
+      this.#addedByDate[date] = (this.#addedByDate[date] ?? 0) + rows;
+    }
+  }
+
+  async #derive(part: readonly TableFile[]): Promise<Derived> {
+    const { lake, thread } = this.#edit;
+    const adds: NewFile[] = [];
+    const rowsByDate: Record<string, number> = {};
+    const store = async (files: readonly EncodedSilverFile[]): Promise<void> => {
+      for (const file of files) adds.push(await this.#edit.storeFile(file));
+    };
+    for (const { key } of part) {
+      lake.checkStopped();
+      const rows = await thread.call('lacking', { parquet: await lake.read(key) });
+      for (const [date, count] of Object.entries(rows.rowsByDate)) {
+        rowsByDate[date] = (rowsByDate[date] ?? 0) + count;
+      }
+      await store(rows.files);
+    }
+    await store((await thread.call('flush', {})).files);
+    return { adds, rowsByDate };
+  }
+
+  async #addDatesToTotals(dates: readonly string[]): Promise<void> {
+    const { lake, thread } = this.#edit;
+    for (const file of lake.silver.snapshot.files()) {
+      if (!dates.includes(file.partitionValues[EVENT_DATE] ?? '')) continue;
+      const parquet = await lake.read(`${lake.silver.root}/${file.path}`);
+      await thread.call('addToTotals', { parquet });
+    }
+  }
+}
+
+interface Derived {
+  readonly adds: readonly NewFile[];
+  readonly rowsByDate: Readonly<Record<string, number>>;
+}
