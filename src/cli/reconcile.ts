@@ -1,0 +1,171 @@
+/**
+ * `tidemark reconcile`: gold of dates that are over, recomputed from silver, reported and made final.
+ */
+import type { ChangeCause } from '../pipeline/gold/change-cause.ts';
+import { instantText, parseInstantMs } from '../pipeline/generator/instant-text.ts';
+import { dateText, tableRoots } from '../pipeline/progress.ts';
+import { type DateOutcome, reconcile } from '../operations/reconcile/reconcile.ts';
+import type { ReconcileLake } from '../operations/reconcile/lake-view.ts';
+import type { DeltaTable } from '../storage/delta/delta-table.ts';
+import { defineCommand, EXIT, text, toggle, usageError } from './command.ts';
+import type { CommandContext } from './context.ts';
+import { type OpenLake, withLake } from './lake.ts';
+import type { Style } from './terminal.ts';
+import { groupDigits, textTable } from './text-table.ts';
+
+const DAY_MS = 86_400_000;
+
+export const reconcileCommand = defineCommand({
+  name: 'reconcile',
+  summary: 'recompute gold of dates that are over from silver, report changes, make it final',
+  options: {
+    date: text('YYYY-MM-DD', 'one UTC date; default: every date that needs it'),
+    from: text('YYYY-MM-DD', 'first date of a range'),
+    to: text('YYYY-MM-DD', 'last date of a range'),
+    dryRun: toggle('show what would change, and change nothing'),
+  },
+  example: 'tidemark reconcile --date 2026-11-22',
+  run: (context, { options }) => {
+    const dates = datesOf(options);
+    return withLake(context, async (lake) => {
+      const outcomes = await reconcile(await reconcileLake(lake), {
+        dates,
+        dryRun: options.dryRun,
+        signal: context.signal,
+        onProgress: progressLine(context),
+      });
+      context.terminal.clearProgress();
+      const { dryRun } = options;
+      await context.terminal.result({ dryRun, dates: outcomes.map(documentOf) }, (style) =>
+        render(outcomes, dryRun, style),
+      );
+      const isRefused = dates !== undefined && outcomes.some(({ kind }) => kind === 'open');
+      return isRefused ? EXIT.usage : EXIT.ok;
+    });
+  },
+});
+
+/** @throws PipelineError invalid when no such dates exist */
+function datesOf(options: {
+  readonly date: string | undefined;
+  readonly from: string | undefined;
+  readonly to: string | undefined;
+}): readonly string[] | undefined {
+  const { date, from, to } = options;
+  if (date !== undefined && (from !== undefined || to !== undefined)) {
+    throw usageError('Give either --date, or --from and --to.');
+  }
+  if ((from === undefined) !== (to === undefined)) {
+    throw usageError('--from and --to belong together; for one date there is --date.');
+  }
+  const first = date ?? from;
+  if (first === undefined) return undefined;
+  const start = dayOf(first);
+  const end = dayOf(date ?? to!);
+  if (end < start) throw usageError(`--from ${from} is after --to ${to}.`);
+  return Array.from({ length: end - start + 1 }, (_, i) => dateText(start + i));
+}
+
+function dayOf(given: string): number {
+  const ms = /^\d{4}-\d{2}-\d{2}$/.test(given) ? parseInstantMs(given) : undefined;
+  if (ms === undefined) throw usageError(`A date is written YYYY-MM-DD; "${given}" is none.`);
+  return ms / DAY_MS;
+}
+
+/** @throws PipelineError invalid when the pipeline has no tables yet */
+async function reconcileLake(lake: OpenLake): Promise<ReconcileLake> {
+  const { config, catalog, delta } = lake;
+  const roots = tableRoots(config);
+  const required = async (root: string): Promise<DeltaTable> => {
+    const table = await catalog.table(root);
+    if (table) return table;
+    throw usageError(`${lake.store.description} has no table ${root}; run the pipeline first.`);
+  };
+  const gold = new Map<string, DeltaTable>();
+  for (const { name } of config.gold) gold.set(name, await required(roots.gold.get(name)!));
+  const [bronze, silver] = [await required(roots.bronze), await required(roots.silver)];
+  return { config, delta, bronze, silver, gold };
+}
+
+function progressLine({ ambient, terminal }: CommandContext) {
+  const startedMs = ambient.clock.monotonicMs();
+  let before = { date: '', rows: 0 };
+  let rowsDone = 0;
+  return (at: {
+    readonly date: string;
+    readonly files: number;
+    readonly filesDone: number;
+    readonly rows: number;
+  }): void => {
+    rowsDone += at.rows - (before.date === at.date && at.rows > before.rows ? before.rows : 0);
+    before = at;
+    const seconds = Math.max(0.001, (ambient.clock.monotonicMs() - startedMs) / 1000);
+    const rate = groupDigits(Math.round(rowsDone / seconds));
+    terminal.progress(
+      `${at.date}: ${at.filesDone} of ${at.files} files, ${groupDigits(rowsDone)} rows, ${rate}/s`,
+    );
+  };
+}
+
+/** As --json has it. */
+function documentOf(outcome: DateOutcome): Readonly<Record<string, unknown>> {
+  const { date, kind, ...rest } = outcome;
+  if (outcome.kind !== 'open') return { date, outcome: kind, ...rest };
+  return { date, outcome: kind, openUntil: instantText(outcome.untilMs) };
+}
+
+function render(outcomes: readonly DateOutcome[], dryRun: boolean, style: Style): string {
+  if (outcomes.length === 0) return 'Every date that is over is final; nothing changed.';
+  const right = 'right' as const;
+  const rows = outcomes.flatMap((outcome) =>
+    outcome.kind !== 'reconciled'
+      ? []
+      : outcome.tables.map((table) => [
+          outcome.date,
+          table.aggregate,
+          groupDigits(table.events),
+          groupDigits(table.changedWindows),
+          causesText(table.windowsByCause),
+          String(table.revision),
+          String(outcome.silverVersion),
+        ]),
+  );
+  const table = textTable(
+    [
+      { title: 'date' },
+      { title: 'aggregate' },
+      { title: 'events', align: right },
+      { title: dryRun ? 'would change' : 'changed', align: right },
+      { title: 'causes' },
+      { title: 'revision', align: right },
+      { title: 'silver version', align: right },
+    ],
+    rows,
+    style.bold,
+  );
+  const remarks = outcomes.flatMap((outcome) => remarkOn(outcome) ?? []);
+  return [...(rows.length > 0 ? [table] : []), ...remarks].join('\n');
+}
+
+function remarkOn(outcome: DateOutcome): string | undefined {
+  const { date } = outcome;
+  switch (outcome.kind) {
+    case 'reconciled':
+      return undefined;
+    case 'already-final':
+      return `${date} is already final (revision ${outcome.revision}); nothing changed.`;
+    case 'empty':
+      return `${date} has no events; nothing changed.`;
+    case 'arriving':
+      return `${date} is not settled: partition ${outcome.partition} is still working through it.`;
+    case 'open':
+      return `${date} is still open: events may come in time until ${instantText(outcome.untilMs)}. Nothing changed.`;
+  }
+}
+
+function causesText(causes: Readonly<Partial<Record<ChangeCause, number>>>): string {
+  const parts = Object.entries(causes).map(
+    ([cause, windows]) => `${cause} ${groupDigits(windows)}`,
+  );
+  return parts.length === 0 ? '-' : parts.join(', ');
+}

@@ -1,0 +1,172 @@
+/**
+ * What a reconciliation sees of the lake at one moment: gold by date, silver at one version, and how
+ * far time has come. Read from the Delta logs alone (P1).
+ *
+ * - LV1 Gold is read before silver, so the silver version is one that every gold table has at most
+ *   reached: a batch made from it never lacks rows that its gold had.
+ */
+import {
+  activePartitions,
+  type DateState,
+  dateState,
+  type PartitionClock,
+} from '../../pipeline/gold/closing.ts';
+import { parseGoldTags, type ReconciliationNote } from '../../pipeline/gold/gold-tags.ts';
+import { dateDaysOf } from '../../pipeline/gold/silver-files.ts';
+import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
+import {
+  bronzeAppPrefix,
+  goldAppId,
+  goldEditsAppId,
+  goldLateAppId,
+  watermarkAppId,
+} from '../../pipeline/progress.ts';
+import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
+import type { Snapshot } from '../../storage/delta/snapshot.ts';
+import type { LiveFile } from '../../storage/delta/transaction.ts';
+
+/** The tables that a reconciliation works on. */
+export interface ReconcileLake {
+  readonly config: PipelineConfig;
+  readonly delta: DeltaEnvironment;
+  readonly bronze: DeltaTable;
+  readonly silver: DeltaTable;
+  /** By aggregate name. */
+  readonly gold: ReadonlyMap<string, DeltaTable>;
+}
+
+/** One date of one gold table. */
+export interface GoldDate {
+  readonly files: readonly LiveFile[];
+  /** Silver version it is final at; undefined while the stream updates it. */
+  readonly finalVersion: number | undefined;
+  /** Last silver version that brought late rows for it once it was final. */
+  readonly lateVersion: number | undefined;
+  readonly revision: number;
+  readonly note: ReconciliationNote | undefined;
+}
+
+/** One gold table. */
+export interface GoldView {
+  readonly aggregate: string;
+  readonly table: DeltaTable;
+  readonly snapshot: Snapshot;
+  /** Silver version that the stream has brought it to. */
+  readonly covered: number;
+  readonly edits: bigint | undefined;
+  readonly dates: ReadonlyMap<string, GoldDate>;
+}
+
+export interface LakeView {
+  readonly gold: readonly GoldView[];
+  readonly silver: Snapshot;
+  /** Silver's files by date. */
+  readonly silverFiles: ReadonlyMap<string, readonly LiveFile[]>;
+  readonly clocks: readonly PartitionClock[];
+  readonly nowMs: number;
+}
+
+/** Why a date of a gold table has to be computed again. */
+export type Need = 'not final' | 'late data';
+
+/** @throws PipelineError unavailable | corrupt */
+export async function viewLake(lake: ReconcileLake): Promise<LakeView> {
+  // LV1
+  const gold = await Promise.all(
+    [...lake.gold].map(async ([aggregate, table]) =>
+      goldView(lake, aggregate, table, await table.refresh()),
+    ),
+  );
+  const [silver, bronze] = await Promise.all([lake.silver.refresh(), lake.bronze.refresh()]);
+  return {
+    gold,
+    silver,
+    silverFiles: Map.groupBy(silver.files(), dateOf),
+    clocks: partitionClocks(lake.config, bronze, silver),
+    nowMs: lake.delta.ambient.clock.nowMs(),
+  };
+}
+
+/** @returns undefined when the date is final and nothing came for it since */
+export function needOf(gold: GoldView, date: string): Need | undefined {
+  const known = gold.dates.get(date);
+  if (known?.finalVersion === undefined) return 'not final';
+  return (known.lateVersion ?? 0) > known.finalVersion ? 'late data' : undefined;
+}
+
+/** Dates with rows in silver or gold that some gold table needs computed, ascending. */
+export function datesInNeed(view: LakeView): string[] {
+  const dates = new Set([
+    ...view.silverFiles.keys(),
+    ...view.gold.flatMap((g) => [...g.dates.keys()]),
+  ]);
+  dates.delete('');
+  return [...dates]
+    .filter((date) => view.gold.some((gold) => needOf(gold, date) !== undefined))
+    .toSorted();
+}
+
+/** @see dateState */
+export function stateOfDate(config: PipelineConfig, view: LakeView, date: string): DateState {
+  return dateState(dateDaysOf(date), view.clocks, config.late, view.nowMs);
+}
+
+/** Whether no partition has got records for `late.idlePartition`. */
+export function isIdle(config: PipelineConfig, view: LakeView): boolean {
+  return activePartitions(view.clocks, config.late, view.nowMs).length === 0;
+}
+
+function goldView(
+  { config, silver }: ReconcileLake,
+  aggregate: string,
+  table: DeltaTable,
+  snapshot: Snapshot,
+): GoldView {
+  const dates = new Map<string, GoldDate>();
+  for (const [date, files] of Map.groupBy(snapshot.files(), dateOf)) {
+    const tags = files.flatMap((file) => parseGoldTags(file.tags) ?? []);
+    const finals = tags.flatMap(({ finalVersion }) => finalVersion ?? []);
+    const late = snapshot.progress(goldLateAppId(config.name, silver.tableId, date));
+    dates.set(date, {
+      files,
+      finalVersion: finals.length === 0 ? undefined : Math.max(...finals),
+      lateVersion: late === undefined ? undefined : Number(late),
+      revision: Math.max(0, ...tags.map(({ revision }) => revision)),
+      note: tags.find(({ note }) => note !== undefined)?.note,
+    });
+  }
+  return {
+    aggregate,
+    table,
+    snapshot,
+    covered: Number(snapshot.progress(goldAppId(config.name, silver.tableId)) ?? 0n),
+    edits: snapshot.progress(goldEditsAppId(config.name, silver.tableId)),
+    dates,
+  };
+}
+
+/** Every partition that ever had records; those of a topic that is gone are idle. */
+function partitionClocks(
+  config: PipelineConfig,
+  bronze: Snapshot,
+  silver: Snapshot,
+): PartitionClock[] {
+  const prefix = bronzeAppPrefix(config.name, config.source.topic);
+  const clocks: PartitionClock[] = [];
+  for (const [appId] of bronze.progressEntries()) {
+    if (!appId.startsWith(prefix)) continue;
+    const colon = appId.lastIndexOf(':');
+    const partition = Number(appId.slice(colon + 1));
+    const topicId = appId.slice(prefix.length, colon);
+    clocks.push({
+      partition,
+      watermarkMicros: silver.progress(watermarkAppId(config.name, topicId, partition)),
+      arrivedMs: bronze.progressUpdatedMs(appId),
+    });
+  }
+  return clocks;
+}
+
+function dateOf(file: LiveFile): string {
+  return file.partitionValues['_event_date'] ?? '';
+}

@@ -1,0 +1,86 @@
+/**
+ * The table of what reconciliations changed. Its rows are owed by the gold commit that changed them:
+ * that commit names their stored files (gold-tags.ts), and they come in here once, whoever brings them.
+ *
+ * - RC3 A date's report of revision n is in the table exactly once its txn says n or more; a crash
+ *   between the gold commit and this one leaves a debt that the next reconciliation settles.
+ */
+import { settled } from '../../actors/stage-writer/commit.ts';
+import { REPORT_TABLE_SCHEMA } from '../../pipeline/gold/report-schema.ts';
+import { reportAppId, tableRoots } from '../../pipeline/progress.ts';
+import { DeltaTable } from '../../storage/delta/delta-table.ts';
+import type { NewFile } from '../../storage/delta/transaction.ts';
+import type { GoldDate, LakeView, ReconcileLake } from './lake-view.ts';
+
+/** Opens the report table; the first reconciliation creates it. */
+export function openReportTable({ config, delta }: ReconcileLake): Promise<DeltaTable> {
+  return DeltaTable.create(delta, {
+    root: tableRoots(config).reconciliation,
+    schema: REPORT_TABLE_SCHEMA,
+    partitionColumns: ['_event_date'],
+    configuration: { 'tidemark.pipeline': config.name },
+    description: `Windows of ${config.name} that a reconciliation changed, and why`,
+  });
+}
+
+/** The last reported revision of a date; 0 when there is none. */
+export function reportedRevision(
+  lake: ReconcileLake,
+  report: DeltaTable,
+  aggregate: string,
+  date: string,
+): number {
+  const { config, silver } = lake;
+  const appId = reportAppId(config.name, silver.tableId, aggregate, date);
+  return Number(report.snapshot.progress(appId) ?? 0n);
+}
+
+/**
+ * Brings in every report that gold commits owe (RC3). Run twice, or at the same time by two, it changes
+ * nothing more.
+ * @throws PipelineError unavailable
+ */
+export async function settleReports(
+  lake: ReconcileLake,
+  report: DeltaTable,
+  view: LakeView,
+): Promise<void> {
+  await report.refresh();
+  for (const { aggregate, dates } of view.gold) {
+    for (const [date, gold] of dates) await settleReport(lake, report, aggregate, date, gold);
+  }
+}
+
+/** Brings in the report of one date of one gold table, if it is owed. */
+export async function settleReport(
+  lake: ReconcileLake,
+  report: DeltaTable,
+  aggregate: string,
+  date: string,
+  { note, revision }: Pick<GoldDate, 'note' | 'revision'>,
+): Promise<void> {
+  if (!note || note.report.length === 0) return;
+  const { config, delta, silver } = lake;
+  const appId = reportAppId(config.name, silver.tableId, aggregate, date);
+  const expected = report.snapshot.progress(appId);
+  if ((expected ?? 0n) >= BigInt(revision)) return;
+  const adds: NewFile[] = [];
+  for (const { path, sizeBytes, stats } of note.report) {
+    const key = `${report.root}/${path}`;
+    if (await delta.store.head(key)) {
+      const partitionValues = { _event_date: date };
+      adds.push({ path, partitionValues, sizeBytes, modifiedMs: note.finishedMs, stats });
+    } else {
+      delta.logger.error('a report was cleaned up before it was committed', { key, revision });
+    }
+  }
+  const outcome = await report.commit({
+    operation: 'RECONCILE REPORT',
+    adds,
+    progress: [{ appId, expected, next: BigInt(revision) }],
+    lineage: { stage: 'reconciliation', aggregate, date, revision },
+  });
+  // Somebody else settled it: no matter who.
+  if (outcome.kind === 'fenced') return;
+  await settled(outcome);
+}
