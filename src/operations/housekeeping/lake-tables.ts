@@ -5,6 +5,7 @@
 import { PipelineError } from '../../errors.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import { goldAppId, silverAppId, tableRoots } from '../../pipeline/progress.ts';
+import { nameOfRoot } from '../../storage/query/lake-catalog.ts';
 import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
 
 export type TableRole = 'bronze' | 'dead-letter' | 'silver' | 'gold' | 'archive' | 'other';
@@ -30,14 +31,14 @@ export function tablePlaces(
   config: PipelineConfig,
 ): readonly { readonly name: string; readonly role: TableRole; readonly root: string }[] {
   const roots = tableRoots(config);
-  const place = (role: TableRole, root: string) => ({ name: root.replace('/', '.'), role, root });
+  const place = (role: TableRole, root: string) => ({ name: nameOfRoot(root), role, root });
   return [
     place('bronze', roots.bronze),
     place('dead-letter', roots.deadLetter),
     place('silver', roots.silver),
     ...[...roots.gold.values()].map((root) => place('gold', root)),
     place('other', `gold/${config.tableName}_reconciliation`),
-    { name: `archive.${config.tableName}`, role: 'archive', root: roots.archive },
+    place('archive', roots.archive),
   ];
 }
 

@@ -51,7 +51,7 @@ const QUERY_START = new RegExp(
 );
 const ONLY_QUERIES =
   'Only queries are allowed: SELECT, WITH, FROM, DESCRIBE, SUMMARIZE or EXPLAIN.';
-const LAYERS = ['bronze', 'silver', 'gold'];
+const LAYERS = ['bronze', 'silver', 'gold', 'archive'];
 
 export class DuckDbLakeQuery implements LakeQuery {
   readonly #store: ObjectStore;

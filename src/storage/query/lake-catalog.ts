@@ -1,5 +1,6 @@
 /**
- * The Delta tables of a lake by the names that queries use: `bronze.x` is the table below `bronze/x`.
+ * The Delta tables of a lake by the names that queries use: `bronze.x` is the table below `bronze/x`,
+ * and `archive.x` the one below `archive/bronze/x`.
  */
 import { nearest } from '../../config/nearest.ts';
 import { PipelineError } from '../../errors.ts';
@@ -7,16 +8,19 @@ import { type DeltaEnvironment, DeltaTable } from '../delta/delta-table.ts';
 import type { Snapshot } from '../delta/snapshot.ts';
 import type { QueriedTable, QueriedTables } from './lake-query.ts';
 
-const LAYERS = ['bronze', 'silver', 'gold'];
+const ARCHIVE = 'archive/bronze/';
+const FOLDERS = ['bronze/', 'silver/', 'gold/', ARCHIVE];
 
 /** `bronze/x` of `bronze.x`. */
 function rootOfName(name: string): string {
-  return name.replace('.', '/');
+  return name.startsWith('archive.')
+    ? ARCHIVE + name.slice('archive.'.length)
+    : name.replace('.', '/');
 }
 
 /** `bronze.x` of `bronze/x`. */
 export function nameOfRoot(root: string): string {
-  return root.replace('/', '.');
+  return root.replace(ARCHIVE, 'archive/').replace('/', '.');
 }
 
 /** A snapshot as a query takes it. */
@@ -48,13 +52,14 @@ export class LakeCatalog {
   /** Names of all tables, ascending. One listing per table, however many files it has. */
   async names(): Promise<string[]> {
     const names: string[] = [];
-    for (const layer of LAYERS) {
+    for (const prefix of FOLDERS) {
       for (let after = ''; ; ) {
-        const folder = await this.#folderAfter(`${layer}/`, after);
+        const folder = await this.#folderAfter(prefix, after);
         if (folder === undefined) break;
-        if (await this.#hasLog(`${layer}/${folder}`)) names.push(`${layer}.${folder}`);
+        const root = prefix + folder;
+        if (await this.#hasLog(root)) names.push(nameOfRoot(root));
         // '0' is the character after '/': everything below the folder is skipped.
-        after = `${layer}/${folder}0`;
+        after = `${root}0`;
       }
     }
     return names;
