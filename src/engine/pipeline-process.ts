@@ -22,6 +22,8 @@ export interface ProcessOptions {
   readonly ambient: Ambient;
   readonly logger: Logger;
   readonly process: HostProcess;
+  /** Commits between checkpoints of a table; default: the tables' own. */
+  readonly checkpointInterval?: number;
 }
 
 /** The operating system's process around a pipeline. */
@@ -74,7 +76,14 @@ export class PipelineProcess {
       const codec = await adapters.openCodec();
       const commitDurations = new CommitDurations();
       const onCommitted = commitDurations.add;
-      const tables = await openTables({ store, codec, ambient, logger, onCommitted }, config);
+      const { checkpointInterval } = options;
+      const tables = await openTables(
+        {
+          ...{ store, codec, ambient, logger, onCommitted },
+          ...(checkpointInterval === undefined ? {} : { checkpointInterval }),
+        },
+        config,
+      );
       const ports = { source, store, state, queue };
       return new PipelineProcess(options, ports, tables, topic, commitDurations);
     } catch (thrown) {

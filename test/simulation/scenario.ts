@@ -1,0 +1,336 @@
+/**
+ * One run of a seed: a phase with faults, a phase without in which everything must catch up, a phase
+ * without new input in which nothing may change, an orderly end.
+ */
+import type { Logger } from '../../src/logger.ts';
+import type { ParquetCodec } from '../../src/storage/parquet/parquet-codec.ts';
+import {
+  clearPinned,
+  pinUnit,
+  requestRebalance,
+  setDraining,
+  setPaused,
+} from '../../src/supervisor/control.ts';
+import { unitsOf } from '../../src/supervisor/units.ts';
+import { checkTables } from './checks.ts';
+import { type Nemesis, pick } from './faults.ts';
+import type { Service } from './faults.ts';
+import { Violation } from './lake-log.ts';
+import type { VirtualTime } from './virtual-time.ts';
+import { Workload } from './workload.ts';
+import { drawMembers, type Member, World } from './world.ts';
+
+/** What a run came to. */
+export interface Outcome {
+  readonly seed: number;
+  readonly violation: Violation | undefined;
+  readonly traceHash: string;
+  readonly events: number;
+  /** Virtual seconds. */
+  readonly seconds: number;
+  readonly commits: number;
+  readonly records: number;
+  /** Faults that happened, by kind. */
+  readonly faults: ReadonlyMap<string, number>;
+}
+
+export interface RunOptions {
+  readonly codec: ParquetCodec;
+  readonly createLogger: (time: VirtualTime, name: string) => Logger;
+}
+
+/** Everything is caught up this long after the last fault, virtual milliseconds. */
+const LIVENESS_MS = 120_000;
+/** Longest time without input in which a restarted pipeline could still do something wrong. */
+const QUIET_MS = 8_000;
+const END_MS = 60_000;
+const STEP_MS = 250;
+
+/** Runs one seed. */
+export async function runSeed(seed: number, options: RunOptions): Promise<Outcome> {
+  const run = new Run(new World({ seed, ...options }));
+  return run.toEnd();
+}
+
+class Run {
+  readonly #world: World;
+  readonly #workload: Workload;
+  /** States of the state store as they were, to be rolled back to. */
+  readonly #remembered: ReturnType<World['state']['data']>[] = [];
+
+  constructor(world: World) {
+    this.#world = world;
+    this.#workload = new Workload(world.random, world.topic);
+  }
+
+  async toEnd(): Promise<Outcome> {
+    const world = this.#world;
+    const broken = (thrown: unknown): void => world.fail(thrown);
+    process.on('unhandledRejection', broken);
+    try {
+      await this.#phases();
+      if (!world.violation) await checkTables(world);
+    } catch (thrown) {
+      world.fail(thrown);
+    } finally {
+      process.off('unhandledRejection', broken);
+    }
+    const { time, faults, topic, tables, violation } = world;
+    const count = (sizes: Iterable<number>): number => [...sizes].reduce((sum, n) => sum + n, 0);
+    return {
+      seed: world.seed,
+      violation,
+      traceHash: time.traceHash,
+      events: time.events,
+      seconds: time.nowMs / 1000,
+      commits: count([...tables.values()].map(({ commits }) => commits.length)),
+      records: count(topic.partitions.map(({ truth }) => truth.length)),
+      faults: faults.counts,
+    };
+  }
+
+  async #phases(): Promise<void> {
+    const world = this.#world;
+    const { random, time } = world;
+    world.members.push(...drawMembers(random));
+    for (const member of world.members) world.boot(member);
+    this.#produceFor(4_000 + random.unit() * 12_000);
+    world.faults.areOn = random.unit() < 0.9;
+    const faultsUntilMs = 6_000 + random.unit() * 14_000;
+    if (world.faults.areOn) this.#nextNemesis();
+    await this.#until(faultsUntilMs);
+    await this.#heal();
+    const caughtUpBy = time.nowMs + LIVENESS_MS;
+    await this.#until(caughtUpBy, () => this.#isCaughtUp());
+    if (world.violation) return;
+    if (!this.#isCaughtUp()) throw new Violation('I19', this.#lagText());
+    if (random.unit() < 0.3) await this.#quietly();
+    if (!world.violation) await this.#end();
+  }
+
+  /** I14: without Redis, queues and input, a restart changes nothing. */
+  async #quietly(): Promise<void> {
+    const world = this.#world;
+    const before = versionsOf(world);
+    world.state.replace({});
+    world.queues.lose();
+    for (const { host } of world.members) host?.kill();
+    await this.#until(world.time.nowMs + QUIET_MS);
+    const after = versionsOf(world);
+    if (before !== after) throw new Violation('I14', `versions went from ${before} to ${after}`);
+  }
+
+  async #end(): Promise<void> {
+    const world = this.#world;
+    let ended = false;
+    world.end();
+    const closing = world.members.map(async ({ process }) => process?.close());
+    void Promise.all(closing).then(() => {
+      ended = true;
+    });
+    await this.#until(world.time.nowMs + END_MS, () => ended);
+    if (!ended && !world.violation) throw new Violation('I19', 'a process did not end');
+  }
+
+  #produceFor(forMs: number): void {
+    const { random, time } = this.#world;
+    const pauseMs = pick(random, [100, 300, 800]);
+    const produce = (): void => {
+      this.#workload.produce(this.#world.wallMs);
+      if (time.nowMs < forMs) time.schedule(random.unit() * 2 * pauseMs, 'produce', produce);
+    };
+    time.schedule(random.unit() * 1_000, 'produce', produce);
+  }
+
+  /** Runs on, looking every moment whether a violation was met. */
+  async #until(untilMs: number, isDone: () => boolean = () => false): Promise<void> {
+    const world = this.#world;
+    while (world.time.nowMs < untilMs && !world.violation && !isDone()) {
+      await world.time.run(
+        Math.min(untilMs, world.time.nowMs + STEP_MS),
+        () => world.violation !== undefined,
+      );
+      this.#checkMemory();
+    }
+  }
+
+  /** I20 */
+  #checkMemory(): void {
+    const { config, members } = this.#world;
+    for (const { process } of members) {
+      for (const node of process?.nodes ?? []) {
+        if (node.inFlightBytes > config.limits.inFlightBytes) {
+          throw new Violation('I20', `${node.nodeId} holds ${node.inFlightBytes} bytes`);
+        }
+      }
+    }
+  }
+
+  #isCaughtUp(): boolean {
+    const { topic, bronze, silver, silverCovered, goldCovered } = this.#world;
+    return (
+      topic.partitions.every(({ lastStable, earliest }, p) => {
+        return (this.#world.bronzeNext(p) ?? earliest) === lastStable;
+      }) &&
+      silverCovered === bronze.version &&
+      goldCovered === silver.version
+    );
+  }
+
+  #lagText(): string {
+    const world = this.#world;
+    const lags = world.topic.partitions.map(
+      ({ lastStable }, p) => `${p}: ${world.bronzeNext(p) ?? 'none'} of ${lastStable}`,
+    );
+    const failures = world.members.flatMap(({ process }) =>
+      (process?.nodes ?? []).flatMap(({ failures: failed }) =>
+        [...failed].map(([unit, { message }]) => `${unit}: ${message}`),
+      ),
+    );
+    return (
+      `not caught up: partitions ${lags.join(', ')}; silver ${world.silverCovered} of ` +
+      `${world.bronze.version}; gold ${world.goldCovered} of ${world.silver.version}; ` +
+      failures.join('; ')
+    );
+  }
+
+  #nextNemesis(): void {
+    const { time, faults, random } = this.#world;
+    time.schedule(random.unit() * 2 * faults.nemesisPauseMs, 'nemesis', () => {
+      const kind = faults.nextNemesis();
+      if (!faults.areOn || kind === undefined) return;
+      this.#remembered.push(this.#world.state.data());
+      faults.count(kind);
+      this.#meet(kind);
+      this.#nextNemesis();
+    });
+  }
+
+  #meet(kind: Nemesis): void {
+    const world = this.#world;
+    const { random, members, state, operator } = world;
+    const member = pick(random, members);
+    const { host } = member;
+    const laterMs = random.unit() * 6_000;
+    switch (kind) {
+      case 'crash':
+        return host?.kill();
+      case 'crash-all':
+        for (const each of members) each.host?.kill();
+        return;
+      case 'freeze':
+        return this.#freeze(member, laterMs * 2);
+      case 'restart':
+        return void world.shutDown(member);
+      case 'clock-jump':
+        return host?.jumpClock(
+          pick(random, [-3_600_000, -5_000, 7_000, 3_600_000, 31_536_000_000]),
+        );
+      case 'thread-death':
+        return host?.endThread();
+      case 'state-flush':
+        return state.replace({});
+      case 'state-rollback':
+        return state.replace(pick(random, this.#remembered));
+      case 'state-future':
+        return state.replace(fromTheFuture(state.data()));
+      case 'state-outage':
+        return this.#cutOff('state', laterMs);
+      case 'store-outage':
+        return this.#cutOff('store', laterMs);
+      case 'source-outage':
+        return this.#cutOff('source', laterMs);
+      case 'queue-lost':
+        return world.queues.lose();
+      case 'queue-doubled':
+        return world.queues.double();
+      case 'rebalance':
+        return void requestRebalance(operator, pick(random, ['sticky', 'even']));
+      case 'move-unit':
+        return void pinUnit(operator, pick(random, this.#units()), pick(random, this.#nodeIds()));
+      case 'pause':
+        void setPaused(operator, true);
+        world.time.schedule(laterMs, 'resume', () => void setPaused(operator, false));
+        return;
+      case 'drain': {
+        const nodeId = pick(random, this.#nodeIds());
+        void setDraining(operator, nodeId, true);
+        world.time.schedule(laterMs, 'undrain', () => void setDraining(operator, nodeId, false));
+        return;
+      }
+    }
+  }
+
+  /** A frozen process goes on later, as a zombie when it was replaced meanwhile. */
+  #freeze(member: Member, forMs: number): void {
+    const world = this.#world;
+    const { host } = member;
+    if (!host || host.phase !== 'running') return;
+    host.freeze(forMs);
+    if (world.random.unit() < 0.6) return;
+    world.zombies.push(host);
+    host.onKilled = () => {};
+    world.boot(member);
+    world.time.schedule(forMs + 20_000, `${host.name} is noticed`, () => host.kill());
+  }
+
+  /** Some or all processes do not reach a service for a while. */
+  #cutOff(service: Service, forMs: number): void {
+    const { members, random, time } = this.#world;
+    const all = random.unit() < 0.5;
+    for (const { host } of all ? members : [pick(random, members)]) {
+      if (!host) continue;
+      host.unreachable.add(service);
+      time.schedule(forMs, `${host.name} reaches ${service}`, () =>
+        host.unreachable.delete(service),
+      );
+    }
+  }
+
+  #units() {
+    const { topic, config } = this.#world;
+    const silverShards = config.silverWriters;
+    return unitsOf({ partitionCount: topic.partitions.length, silverShards });
+  }
+
+  #nodeIds(): readonly string[] {
+    return this.#world.members.flatMap(({ name, nodes }) => nodes.map((_, i) => `${name}-${i}`));
+  }
+
+  async #heal(): Promise<void> {
+    const world = this.#world;
+    const { faults, operator, members, zombies } = world;
+    faults.areOn = false;
+    for (const host of [...members.map((member) => member.host), ...zombies]) {
+      host?.unreachable.clear();
+      host?.thaw();
+    }
+    this.#workload.finish(world.wallMs);
+    void setPaused(operator, false);
+    void clearPinned(operator);
+    for (const nodeId of this.#nodeIds()) void setDraining(operator, nodeId, false);
+    // What was wished for later has happened, and what was under way has landed.
+    await this.#until(world.time.nowMs + 12_000);
+    void setPaused(operator, false);
+    void clearPinned(operator);
+    for (const nodeId of this.#nodeIds()) void setDraining(operator, nodeId, false);
+  }
+}
+
+function versionsOf({ tables }: World): string {
+  return [...tables.values()].map(({ root, version }) => `${root}@${version}`).join(' ');
+}
+
+/** Hints of another, later cluster: offsets that are not there yet, members that never were. */
+function fromTheFuture(data: ReturnType<World['state']['data']>): typeof data {
+  const entries = Object.entries(data).map(([key, fields]) => {
+    const { nextOffset } = fields;
+    if (nextOffset === undefined) return [key, fields] as const;
+    return [key, { ...fields, nextOffset: String(Number(nextOffset) + 1000) }] as const;
+  });
+  return {
+    ...Object.fromEntries(entries),
+    placement: { ...data['placement'], 'partition:0': 'ghost', 'silver:7': 'ghost', nonsense: 'x' },
+    'member:ghost': { roles: 'worker,writer', startedAtMs: 'NaN', counts: '[' },
+  };
+}
