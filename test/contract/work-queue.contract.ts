@@ -239,6 +239,32 @@ export function workQueueContract(
     );
 
     it(
+      'a repeated job comes again and again under its id, however often its rhythm is said',
+      withQueue(async (queue) => {
+        const seen: Job[] = [];
+        await queue.consume('maintenance', async (one) => void seen.push(one));
+        const repeated = job('reconcile', { all: true });
+        for (let i = 0; i < 3; i += 1)
+          await queue.repeat('maintenance', repeated, { everyMs: 100 });
+        await eventually(() => assert.ok(seen.length >= 3));
+        assert.deepEqual(new Set(seen.map(({ id }) => id)), new Set(['reconcile']));
+        assert.deepEqual(seen[0], repeated);
+      }),
+    );
+
+    it(
+      'a daily job waits for its time',
+      withQueue(async (queue) => {
+        const seen: string[] = [];
+        await queue.consume('maintenance', async (one) => void seen.push(one.id));
+        const minuteNow = Math.floor(Date.now() / 60_000) % 1_440;
+        await queue.repeat('maintenance', job('a'), { dailyAtMinute: (minuteNow + 720) % 1_440 });
+        await queue.add('maintenance', job('b'));
+        await eventually(() => assert.deepEqual(seen, ['b']));
+      }),
+    );
+
+    it(
       'a closed queue is unavailable',
       withQueue(async (queue) => {
         await queue.close();

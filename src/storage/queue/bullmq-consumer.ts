@@ -119,7 +119,7 @@ export class BullmqConsumer implements Consumer {
 
   async #handle(bullJob: BullJob): Promise<void> {
     const { queue, handler, logger } = this.#options;
-    const job = parseJob(bullJob.id, bullJob.data);
+    const job = parseJob(bullJob.repeatJobKey ?? bullJob.id, bullJob.data);
     if (job === undefined) {
       logger.error('a job in the queue is none of ours and is set aside', { queue });
       throw new UnrecoverableError('not a job of this pipeline');

@@ -9,6 +9,7 @@
  *     again removes the finished job first. An id whose job ends while it is added again counts as
  *     running: the work was done then.
  * BQ4 A worker that falls silent is replaced (bullmq-consumer.ts).
+ * BQ5 A repeated job is a job scheduler, named like the job; each of its jobs comes with that id.
  *
  * Source: BullMQ 6 (addStandardJob: an existing id is ignored, whatever its state).
  */
@@ -19,7 +20,7 @@ import { RedisLink } from '../redis.ts';
 import { BullmqConsumer, type ConsumerTimings } from './bullmq-consumer.ts';
 import { assertJob } from './job-shape.ts';
 import { DEFAULT_RETRY_DELAYS, type RetryDelays } from './retry-delay.ts';
-import type { Consumer, Job, QueueCounts, WorkQueue } from './work-queue.ts';
+import type { Consumer, Job, QueueCounts, Rhythm, WorkQueue } from './work-queue.ts';
 
 /** Where the queues lie, and how patient they are. */
 export interface BullmqWorkQueueOptions {
@@ -78,6 +79,27 @@ export class BullmqWorkQueue implements WorkQueue {
       const isFinished = await this.#link.client.hexists(bull.toKey(job.id), 'finishedOn');
       if (isFinished === 1) await bull.remove(job.id); // BQ3
       await bull.add(queue, job.data, { ...JOB_OPTIONS, jobId: job.id });
+    });
+  }
+
+  /** BQ5 */
+  async repeat(queue: string, job: Job, rhythm: Rhythm): Promise<void> {
+    assertJob(queue, job);
+    const wanted =
+      'everyMs' in rhythm
+        ? { every: rhythm.everyMs }
+        : {
+            pattern: `${rhythm.dailyAtMinute % 60} ${Math.floor(rhythm.dailyAtMinute / 60)} * * *`,
+          };
+    await this.#with(queue, async (bull) => {
+      const known = await bull.getJobScheduler(job.id);
+      // Saying the same again would put off a job that is due every so often.
+      if (known && known.every === wanted.every && known.pattern === wanted.pattern) return;
+      await bull.upsertJobScheduler(
+        job.id,
+        { ...wanted, tz: 'UTC' },
+        { name: queue, data: job.data, opts: JOB_OPTIONS },
+      );
     });
   }
 

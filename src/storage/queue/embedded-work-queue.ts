@@ -13,7 +13,8 @@ import { asPipelineError, PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
 import { assertJob } from './job-shape.ts';
 import { DEFAULT_RETRY_DELAYS, type RetryDelays, retryDelayMs } from './retry-delay.ts';
-import type { Consumer, Job, QueueCounts, WorkQueue } from './work-queue.ts';
+import { msUntilDue, rhythmOf } from './rhythm.ts';
+import type { Consumer, Job, QueueCounts, Rhythm, WorkQueue } from './work-queue.ts';
 
 const JOBS_MAX = 10_000;
 
@@ -50,6 +51,12 @@ export class EmbeddedWorkQueue implements WorkQueue {
     assertJob(queue, job);
     this.#assertOpen();
     this.#queue(queue).add(job);
+  }
+
+  async repeat(queue: string, job: Job, rhythm: Rhythm): Promise<void> {
+    assertJob(queue, job);
+    this.#assertOpen();
+    this.#queue(queue).repeat(job, rhythm);
   }
 
   async consume(
@@ -93,6 +100,8 @@ class InProcessQueue {
   readonly #jobs = new Map<string, QueuedJob>();
   readonly #putOff = new Map<QueuedJob, Timer>();
   readonly #consumers = new Set<InProcessConsumer>();
+  /** Repeated jobs, each with the timer of its next time. */
+  readonly #repeated = new Map<string, { readonly rhythm: string; timer: Timer }>();
   /** In order of arrival; a Set, so that taking the first does not move the others. */
   readonly #waiting = new Set<QueuedJob>();
   #completed = 0;
@@ -112,6 +121,24 @@ class InProcessQueue {
     const queued = { job: { id: job.id, data: { ...job.data } }, failures: 0 };
     this.#jobs.set(job.id, queued);
     this.#wait(queued);
+  }
+
+  repeat(job: Job, rhythm: Rhythm): void {
+    const { clock } = this.#options.ambient;
+    const text = JSON.stringify(rhythmOf(rhythm));
+    const known = this.#repeated.get(job.id);
+    if (known?.rhythm === text) return;
+    known?.timer.cancel();
+    const arm = (): Timer =>
+      clock.after(
+        msUntilDue(rhythm, clock.nowMs()),
+        () => {
+          this.#repeated.set(job.id, { rhythm: text, timer: arm() });
+          if (this.#jobs.size < (this.#options.jobsMax ?? JOBS_MAX)) this.add(job);
+        },
+        { unref: true },
+      );
+    this.#repeated.set(job.id, { rhythm: text, timer: arm() });
   }
 
   consume(handler: (job: Job) => Promise<void>, concurrency: number): Consumer {
@@ -136,6 +163,8 @@ class InProcessQueue {
   async close(): Promise<void> {
     await Promise.all([...this.#consumers].map((consumer) => consumer.close()));
     for (const timer of this.#putOff.values()) timer.cancel();
+    for (const { timer } of this.#repeated.values()) timer.cancel();
+    this.#repeated.clear();
     this.#putOff.clear();
     this.#jobs.clear();
     this.#waiting.clear();

@@ -15,6 +15,9 @@ export interface Job {
   readonly data: JobData;
 }
 
+/** When a repeated job is due: every so often, or daily so many minutes after midnight UTC. */
+export type Rhythm = { readonly everyMs: number } | { readonly dailyAtMinute: number };
+
 /** Jobs of a queue by what becomes of them; `delayed` wait for their next try. */
 export interface QueueCounts {
   readonly name: string;
@@ -39,6 +42,13 @@ export interface WorkQueue {
 
   /** Adds a job unless one with that id waits or runs. @throws PipelineError unavailable */
   add(queue: string, job: Job): Promise<void>;
+
+  /**
+   * Adds the job whenever it is due from now on; with `everyMs` the first time may be at once. Saying it
+   * again changes nothing, or the rhythm. It ends with the queue's content, or in process with the
+   * process. @throws PipelineError unavailable
+   */
+  repeat(queue: string, job: Job, rhythm: Rhythm): Promise<void>;
 
   /**
    * Hands jobs to `handler`, `concurrency` at a time (default 1). A handler that throws gets the job
