@@ -27,10 +27,10 @@ import {
   type RunEntry,
 } from './dedup-manifest.ts';
 import { mergeRuns } from './dedup-merge.ts';
+import type { DedupCalls } from './dedup-calls.ts';
 import type { DedupThreadApi } from './dedup-thread.ts';
 import { type LoadedRun, PartStore } from './part-store.ts';
 import { rowsOfShard, SHARD_TAG, type Shard } from './shard.ts';
-import type { SilverThreadApi } from './silver-thread.ts';
 
 export interface DedupArchiveOptions {
   readonly silver: DeltaTable;
@@ -38,7 +38,7 @@ export interface DedupArchiveOptions {
   readonly shard: Shard;
   /** Bound on the memory of the index, bytes. */
   readonly memoryBytesMax: number;
-  readonly silverThread: ComputeThread<SilverThreadApi>;
+  readonly silverThread: ComputeThread<DedupCalls>;
   /** Started when it is needed first. */
   readonly dedupThread: () => ComputeThread<DedupThreadApi>;
   readonly ambient: Ambient;
@@ -116,7 +116,7 @@ export class DedupArchive {
       runs: this.#runs.length,
       elapsedMs: Math.round(ambient.clock.monotonicMs() - startedMs),
     });
-    await this.#parts.sweep(this.#runs);
+    await this.#parts.sweep(this.#runs, this.#options.shard);
     this.#startMerging();
   }
 

@@ -11,10 +11,11 @@ import { corruptPart, headBytesOf, partBytesOf } from '../../pipeline/silver/ded
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import { Slots } from '../../storage/object-store/slots.ts';
 import type { ComputeThread } from '../runtime/compute-thread.ts';
+import type { DedupCalls } from './dedup-calls.ts';
 import type { PartEntry, RunEntry } from './dedup-manifest.ts';
 import type { BuiltPart } from './dedup-thread.ts';
 import { type PartPlace, servePartReads } from './part-reads.ts';
-import type { SilverThreadApi } from './silver-thread.ts';
+import type { Shard } from './shard.ts';
 
 /** A run whose parts answer lookups. */
 export interface LoadedRun {
@@ -41,13 +42,13 @@ export interface OpenRun {
 /** A zombie that still reads an object begins again without it, so this only saves work. */
 const RETIRED_MS = 600_000;
 /** An unnamed object this old belongs to no index that is being made. */
-const UNNAMED_MS = 3_600_000;
+const UNNAMED_MS = 86_400_000;
 const CONCURRENCY = 16;
 
 export class PartStore {
   readonly #folder: string;
   readonly #store: ObjectStore;
-  readonly #thread: ComputeThread<SilverThreadApi>;
+  readonly #thread: ComputeThread<DedupCalls>;
   readonly #ambient: Ambient;
   readonly #slots = new Slots(CONCURRENCY);
   #retired: { readonly keys: readonly string[]; readonly atMs: number }[] = [];
@@ -58,7 +59,7 @@ export class PartStore {
   constructor(options: {
     readonly folder: string;
     readonly store: ObjectStore;
-    readonly silverThread: ComputeThread<SilverThreadApi>;
+    readonly silverThread: ComputeThread<DedupCalls>;
     readonly ambient: Ambient;
   }) {
     this.#folder = options.folder;
@@ -141,13 +142,22 @@ export class PartStore {
     await this.#deleteAll(due.flatMap((retired) => retired.keys));
   }
 
-  /** Deletes old objects that none of the runs names: what a killed or slow writer left. */
-  async sweep(runs: readonly LoadedRun[]): Promise<void> {
+  /**
+   * Deletes what killed or slow writers left: old objects that none of the runs names, and indexes
+   * of another number of shards, which the first shard clears away.
+   */
+  async sweep(runs: readonly LoadedRun[], { number, count }: Shard): Promise<void> {
     const named = new Set(runs.flatMap(({ parts }) => parts.map(({ key }) => key)));
+    const all = this.#folder.slice(0, this.#folder.lastIndexOf('/'));
     const old: string[] = [];
-    for await (const { key, modifiedMs } of this.#store.list(`${this.#folder}/`)) {
+    for await (const { key, modifiedMs } of this.#store.list(
+      `${number === 0 ? all : this.#folder}/`,
+    )) {
       const isOld = this.#ambient.clock.nowMs() - modifiedMs >= UNNAMED_MS;
-      if (key.endsWith('.part') && isOld && !named.has(key)) old.push(key);
+      const isOwn = key.startsWith(`${this.#folder}/`);
+      const isOther = !key.slice(all.length).split('/')[1]?.endsWith(`-of-${count}`);
+      const isUnnamed = isOwn && key.endsWith('.part') && !named.has(key);
+      if (isOld && (isUnnamed || isOther)) old.push(key);
     }
     await this.#deleteAll(old);
   }

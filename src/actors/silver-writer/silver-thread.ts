@@ -5,20 +5,13 @@
 import { bronzeFileSchema } from '../../pipeline/bronze.ts';
 import { type ColumnBatch, transferablesOf } from '../../pipeline/columns.ts';
 import type { EventConfig, LateConfig } from '../../pipeline/pipeline-config.ts';
-import { type AttachedPart, LayeredDedupIndex } from '../../pipeline/silver/dedup-layers.ts';
 import { SilverDeriver, type SilverResult } from '../../pipeline/silver/deriver.ts';
-import {
-  bytesOfWords,
-  FINGERPRINT_BYTES,
-  wordsOfBytes,
-} from '../../pipeline/silver/fingerprints.ts';
 import type { ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
-import type { MessagePort } from 'node:worker_threads';
 import { groupByRows } from '../file-settings.ts';
 import { serveThread, Transferring } from '../runtime/compute-thread.ts';
-import { PartFiles, type PartPlace } from './part-reads.ts';
-import { ofShard, type Shard } from './shard.ts';
+import { createDedupCalls } from './dedup-calls.ts';
+import type { Shard } from './shard.ts';
 import {
   type EncodedDeadLetterFile,
   type EncodedSilverFile,
@@ -62,55 +55,12 @@ export function createSilverThreadApi(
   { event, late, otherEvents, goldColumns, shard, headBytesMax }: SilverThreadData,
   codec: ParquetCodec = createParquetCodec(),
 ) {
-  const partFiles = new PartFiles();
-  let index = new LayeredDedupIndex(partFiles.read, headBytesMax);
-  let deriver = new SilverDeriver({ event, late, otherEvents }, index);
+  const { index, calls } = createDedupCalls(shard, headBytesMax);
+  const deriver = new SilverDeriver({ event, late, otherEvents }, index);
   const encoder = new SilverEncoder(codec, event, goldColumns);
 
   const api = {
-    /** Empties the dedup index. */
-    reset(): void {
-      partFiles.clear();
-      index = new LayeredDedupIndex(partFiles.read, headBytesMax);
-      deriver = new SilverDeriver({ event, late, otherEvents }, index);
-    },
-
-    /** Gives the thread its end of `servePartReads`, before a part is attached that needs it. */
-    connectReads(call: { readonly port: MessagePort }): void {
-      partFiles.connect(call.port);
-    },
-
-    /**
-     * Adds the rows of a committed silver file to the dedup index.
-     * @param call.isMixed the file may have rows of other shards, which are left out
-     */
-    load(call: { readonly fingerprints: Uint8Array; readonly isMixed: boolean }): {
-      readonly rows: number;
-    } {
-      const { fingerprints, isMixed } = call;
-      const own = isMixed ? bytesOfWords(ofShard(wordsOfBytes(fingerprints), shard)) : fingerprints;
-      index.insertFingerprints(own);
-      return { rows: own.byteLength / FINGERPRINT_BYTES };
-    },
-
-    /** See LayeredDedupIndex. */
-    attach(call: AttachedPart & { readonly place: PartPlace; readonly head: Uint8Array }): void {
-      partFiles.add(call.part, call.place);
-      index.attach(call, call.head);
-    },
-
-    detach(call: { readonly run: number; readonly part: number; readonly prefix: number }): void {
-      index.detach(call.run, call.prefix);
-      partFiles.remove(call.part);
-    },
-
-    freeze(): void {
-      index.freeze();
-    },
-
-    forgetFrozen(): void {
-      index.forgetFrozen();
-    },
+    ...calls,
 
     /** Derives a span. Dead letters of bronze versions up to `deadCovered` are in their table already. */
     async derive(call: {

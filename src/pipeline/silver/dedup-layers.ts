@@ -91,6 +91,14 @@ export class LayeredDedupIndex implements DedupIndex {
     return this.#hot.memoryBytes + frozen + this.#headBytes;
   }
 
+  /** Takes everything out. */
+  clear(): void {
+    this.#layers.clear();
+    this.#hot = new MemoryDedupIndex();
+    this.#frozen = [];
+    this.#headBytes = 0;
+  }
+
   /** Adds fingerprints of committed rows that no part holds. @see MemoryDedupIndex */
   insertFingerprints(bytes: Uint8Array): void {
     this.#hot.insertFingerprints(bytes);
