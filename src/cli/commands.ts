@@ -4,6 +4,7 @@
 import { checkpointLsCommand } from './checkpoint-ls.ts';
 import { checkpointShowCommand } from './checkpoint-show.ts';
 import type { Command } from './command.ts';
+import { dlqLsCommand, dlqRetryCommand, dlqShowCommand } from './dlq.ts';
 import { drainCommand } from './drain.ts';
 import { generateCommand } from './generate.ts';
 import { initCommand } from './init.ts';
@@ -13,6 +14,7 @@ import { replayCommand } from './replay.ts';
 import { reconcileCommand } from './reconcile.ts';
 import { resumeCommand } from './resume.ts';
 import { retentionApplyCommand } from './retention-apply.ts';
+import { schemaApplyCommand, schemaCheckCommand, schemaShowCommand } from './schema.ts';
 import { sqlCommand } from './sql.ts';
 import { statusCommand } from './status.ts';
 import { tableHistoryCommand } from './table-history.ts';
@@ -40,6 +42,12 @@ export const commands: readonly Command[] = [
   checkpointLsCommand,
   checkpointShowCommand,
   replayCommand,
+  dlqLsCommand,
+  dlqShowCommand,
+  dlqRetryCommand,
+  schemaShowCommand,
+  schemaCheckCommand,
+  schemaApplyCommand,
   workersCommand,
   rebalanceCommand,
   pauseCommand,

@@ -8,7 +8,7 @@
  *   goes on, for what came later only added columns.
  */
 import { PipelineError } from '../errors.ts';
-import type { AggregateConfig, EventConfig } from '../pipeline/pipeline-config.ts';
+import type { AggregateConfig, EventConfig, MeasureConfig } from '../pipeline/pipeline-config.ts';
 import type { Snapshot } from '../storage/delta/snapshot.ts';
 import { schemaFromJson, schemaToJson, typeName } from '../storage/delta/schema-json.ts';
 
@@ -63,18 +63,36 @@ export function sameDeclaration(a: EventConfig, b: EventConfig): boolean {
   return declarationText(a) === declarationText(b);
 }
 
-/** Properties of a gold table that declare its aggregate. */
-export function aggregateProperties(aggregate: AggregateConfig): Readonly<Record<string, string>> {
+/** A gold table's aggregate as it was declared. */
+export interface DeclaredAggregate extends Omit<AggregateConfig, 'name'> {
+  /** Measures that were declared once; their columns are still there. */
+  readonly retired: readonly MeasureConfig[];
+}
+
+/**
+ * Properties of a gold table that declare its aggregate.
+ * @param before what was declared so far
+ */
+export function aggregateProperties(
+  aggregate: AggregateConfig,
+  before?: DeclaredAggregate,
+): Readonly<Record<string, string>> {
   const { windowMs, groupBy, measures } = aggregate;
-  return { [AGGREGATE]: JSON.stringify({ windowMs, groupBy, measures }) };
+  const names = new Set(measures.map(({ name }) => name));
+  const retired = allMeasures(before).filter(({ name }) => !names.has(name));
+  const declared: DeclaredAggregate = { windowMs, groupBy, measures, retired };
+  return { [AGGREGATE]: JSON.stringify(declared) };
 }
 
 /** The aggregate that a gold table was declared with; undefined when it does not say. */
-export function declaredAggregate(
-  properties: Properties,
-): Omit<AggregateConfig, 'name'> | undefined {
+export function declaredAggregate(properties: Properties): DeclaredAggregate | undefined {
   const text = properties[AGGREGATE];
-  return text === undefined ? undefined : (JSON.parse(text) as Omit<AggregateConfig, 'name'>);
+  return text === undefined ? undefined : (JSON.parse(text) as DeclaredAggregate);
+}
+
+/** Every measure that has a column, by what it was declared as. */
+export function allMeasures(declared: DeclaredAggregate | undefined): readonly MeasureConfig[] {
+  return declared === undefined ? [] : [...declared.measures, ...declared.retired];
 }
 
 /**
@@ -110,7 +128,7 @@ export function requireDeclaredAggregate(
 
 /** Why rows of `aggregate` do not belong into a table of `declared`; it may lack measures. */
 function aggregateMisfit(
-  declared: Omit<AggregateConfig, 'name'>,
+  declared: DeclaredAggregate,
   aggregate: AggregateConfig,
 ): string | undefined {
   if (declared.windowMs !== aggregate.windowMs) {
@@ -120,7 +138,7 @@ function aggregateMisfit(
     return `it is grouped by ${declared.groupBy.join(', ')}, not by ${aggregate.groupBy.join(', ')}`;
   }
   const changed = aggregate.measures.find(({ name, fn, field }) => {
-    const known = declared.measures.find((measure) => measure.name === name);
+    const known = allMeasures(declared).find((measure) => measure.name === name);
     return known?.fn !== fn || known?.field !== field;
   });
   return changed && `measure ${changed.name} was not applied`;

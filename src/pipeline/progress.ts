@@ -77,6 +77,15 @@ export function silverEditsAppId(pipeline: string, bronzeTableId: string): strin
   return `tidemark:${pipeline}:silver-edits:${bronzeTableId}`;
 }
 
+/**
+ * The last retry of dead letters, in silver when its rows are there and in the dead-letter table when
+ * they are gone from it. Its version is the number of the edit and 32 random bits, which name the
+ * retry's statement of what goes.
+ */
+export function deadLetterRetryAppId(pipeline: string, bronzeTableId: string): string {
+  return `tidemark:${pipeline}:dead-letter-retry:${bronzeTableId}`;
+}
+
 /** What a ledger counter counts; all are running totals of bronze rows (P4, P6). */
 export type LedgerCounter =
   | 'bronzeRows'

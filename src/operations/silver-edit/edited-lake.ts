@@ -133,7 +133,10 @@ export class EditedLake {
     if (this.archive && archived) add(this.archive.root, archived);
     // The first copy of an event stays: batches were ingested in the order of their offsets.
     const ingestedAt = new Map(
-      files.map((one) => [one, String(statsOf(one.file).minValues?.['_ingested_at'] ?? '')]),
+      files.map((one) => {
+        const text = statsOf(one.file).minValues?.['_ingested_at'];
+        return [one, typeof text === 'string' ? text : ''];
+      }),
     );
     return files.sort((a, b) => (ingestedAt.get(a)! < ingestedAt.get(b)! ? -1 : 1));
   }

@@ -53,7 +53,7 @@ export function requireFit(existing: Snapshot, wanted: NewTable): void {
     'invalid',
     'TM_SCHEMA_MISMATCH',
     `the table ${wanted.root} exists and does not fit: ${misfit}; ` +
-      'apply the new schema first, or use another table',
+      'see `tidemark schema check FILE`, and apply what is new with `tidemark schema apply FILE`',
     { context: { table: wanted.root } },
   );
 }
