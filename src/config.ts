@@ -153,7 +153,8 @@ function buildConfig(
   fields: readonly StructField[],
   cwd: string,
 ): PipelineConfig {
-  const { name, commit, event, late, limits, retention, housekeeping, supervisor } = file;
+  const { name, commit, event, late, limits, retention, reconcile, housekeeping, supervisor } =
+    file;
   const time =
     typeof event.time === 'string' ? { field: event.time, unit: 'rfc3339' as const } : event.time;
   return {
@@ -201,6 +202,7 @@ function buildConfig(
     retention: {
       bronze: { hotMs: retention.bronze.hot, archiveMs: retention.bronze.archive },
     },
+    reconcile: { enabled: reconcile.enabled, atMinute: minuteOfDay(reconcile.at) },
     housekeeping: {
       enabled: housekeeping.enabled,
       optimizeEveryMs: housekeeping.optimizeEvery,
@@ -219,6 +221,11 @@ function buildConfig(
     dedupBuckets: file.silver.dedupBuckets,
     silverWriters: file.silver.writers,
   };
+}
+
+/** Of `HH:MM`. */
+function minuteOfDay(at: string): number {
+  return Number(at.slice(0, 2)) * 60 + Number(at.slice(3));
 }
 
 function buildSource(source: PipelineFile['source'], name: string, cwd: string): SourceConfig {

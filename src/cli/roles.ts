@@ -20,6 +20,7 @@ import {
 } from './command.ts';
 import type { CommandContext } from './context.ts';
 import { serveHttp } from './serve-http.ts';
+import { startUpkeep } from './upkeep.ts';
 
 /** How often a worker reports to the `run` that started it, milliseconds. */
 const REPORT_MS = 250;
@@ -88,11 +89,13 @@ const supervisorCommand = defineCommand({
   run: async (context, { options }): Promise<ExitCode> => {
     const pipeline = await openShared(context);
     const supervisorId = options.id ?? `supervisor-${context.ambient.ids.id().slice(0, 8)}`;
-    const http = await serveHttp(context, pipeline, supervisorId);
+    const upkeep = startUpkeep(context, pipeline, { isScheduled: true });
+    const http = await serveHttp(context, pipeline, supervisorId, upkeep.reconciliation);
     context.terminal.note(`supervisor ${supervisorId}: ${http.address}`);
     await untilAborted(context.signal);
     await drain(context, options.grace, async () => {
       await http.close();
+      await upkeep.close();
       await pipeline.close();
     });
     return EXIT.ok;

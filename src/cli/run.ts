@@ -26,6 +26,7 @@ import {
 import type { CommandContext } from './context.ts';
 import { ingestFiles } from './ingest.ts';
 import { serveHttp } from './serve-http.ts';
+import { startUpkeep, type Upkeep } from './upkeep.ts';
 
 /** How often progress is looked at, milliseconds. */
 const POLL_MS = 250;
@@ -77,7 +78,8 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
     ),
   );
   const runId = ambient.ids.id().slice(0, 6);
-  const http = await serveUnlessTaken(context, pipeline, `supervisor-${runId}`);
+  const upkeep = startUpkeep(context, pipeline, { isScheduled: !options.untilCaughtUp });
+  const http = await serveUnlessTaken(context, pipeline, `supervisor-${runId}`, upkeep);
   const workers = startWorkers(context, pipeline, runId, options);
   const follower = new Follower(context, pipeline, workers, options.untilCaughtUp);
   let failed: ReturnType<Follower['failures']>;
@@ -89,6 +91,7 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
   } finally {
     terminal.clearProgress();
     await http?.close();
+    await upkeep.close();
     await workers.stop();
     await pipeline.close();
   }
@@ -112,9 +115,10 @@ async function serveUnlessTaken(
   context: CommandContext,
   pipeline: PipelineProcess,
   supervisorId: string,
+  { reconciliation }: Upkeep,
 ): Promise<HttpServer | undefined> {
   try {
-    const http = await serveHttp(context, pipeline, supervisorId);
+    const http = await serveHttp(context, pipeline, supervisorId, reconciliation);
     context.terminal.note(`watch it at ${http.address}`);
     return http;
   } catch (thrown) {

@@ -302,6 +302,16 @@ export const pipelineFileSchema = section(
       },
       'How long data is kept.',
     ).prefault({}),
+    reconcile: section(
+      {
+        enabled: toggle().prefault(true),
+        at: matching(
+          /^(?:[01]\d|2[0-3]):[0-5]\d$/,
+          'a time of day in UTC such as "02:00"',
+        ).prefault('02:00'),
+      },
+      'The daily reconciliation: gold of dates that are over, from silver once more, made final.',
+    ).prefault({}),
     housekeeping: section(
       {
         enabled: toggle()

@@ -7,6 +7,7 @@ import type { Ambient } from '../ambient.ts';
 import type { Adapters } from '../cli/context.ts';
 import type { Logger } from '../logger.ts';
 import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
+import type { DeltaEnvironment } from '../storage/delta/delta-table.ts';
 import { probeConditionalCreate } from '../storage/object-store/probe.ts';
 import type { TopicInfo } from '../storage/source/event-source.ts';
 import { NodeAgent } from '../supervisor/node-agent.ts';
@@ -37,6 +38,8 @@ export interface HostProcess {
 
 export class PipelineProcess {
   readonly config: PipelineConfig;
+  /** For tables that are opened besides `tables`. */
+  readonly delta: DeltaEnvironment;
   readonly ports: Ports;
   readonly tables: PipelineTables;
   /** As it was at the start. */
@@ -77,15 +80,17 @@ export class PipelineProcess {
       const commitDurations = new CommitDurations();
       const onCommitted = commitDurations.add;
       const { checkpointInterval } = options;
-      const tables = await openTables(
-        {
-          ...{ store, codec, ambient, logger, onCommitted },
-          ...(checkpointInterval === undefined ? {} : { checkpointInterval }),
-        },
-        config,
-      );
+      const delta = {
+        store,
+        codec,
+        ambient,
+        logger,
+        onCommitted,
+        ...(checkpointInterval === undefined ? {} : { checkpointInterval }),
+      };
+      const tables = await openTables(delta, config);
       const ports = { source, store, state, queue };
-      return new PipelineProcess(options, ports, tables, topic, commitDurations);
+      return new PipelineProcess(options, { delta, ports, tables, topic, commitDurations });
     } catch (thrown) {
       await Promise.allSettled(opened.map((port) => port.close()));
       throw thrown;
@@ -94,17 +99,21 @@ export class PipelineProcess {
 
   private constructor(
     options: ProcessOptions,
-    ports: Ports,
-    tables: PipelineTables,
-    topic: TopicInfo,
-    commitDurations: CommitDurations,
+    opened: {
+      readonly delta: DeltaEnvironment;
+      readonly ports: Ports;
+      readonly tables: PipelineTables;
+      readonly topic: TopicInfo;
+      readonly commitDurations: CommitDurations;
+    },
   ) {
-    this.#commitDurations = commitDurations;
+    this.#commitDurations = opened.commitDurations;
     this.config = options.config;
     this.#options = options;
-    this.ports = ports;
-    this.tables = tables;
-    this.topic = topic;
+    this.delta = opened.delta;
+    this.ports = opened.ports;
+    this.tables = opened.tables;
+    this.topic = opened.topic;
     const { batchCacheBytes } = options.config.limits;
     this.#caches = {
       bronze: new BatchCache(Math.floor((batchCacheBytes * 3) / 4)),

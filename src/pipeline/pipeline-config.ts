@@ -116,6 +116,13 @@ export interface RetentionConfig {
   readonly bronze: { readonly hotMs: number; readonly archiveMs: number };
 }
 
+/** The daily reconciliation (P7). */
+export interface ReconcileConfig {
+  readonly enabled: boolean;
+  /** Minutes after midnight, UTC. */
+  readonly atMinute: number;
+}
+
 /** What is done for the tables on a timer. */
 export interface HousekeepingConfig {
   /** Compaction, retention, vacuum and log clean-up; checkpoints are always taken. */
@@ -167,6 +174,7 @@ export interface PipelineConfig {
   readonly late: LateConfig;
   readonly gold: readonly AggregateConfig[];
   readonly retention: RetentionConfig;
+  readonly reconcile: ReconcileConfig;
   readonly housekeeping: HousekeepingConfig;
   readonly supervisor: SupervisorConfig;
   readonly limits: LimitsConfig;

@@ -31,7 +31,13 @@ import {
   stateOfDate,
   viewLake,
 } from './lake-view.ts';
-import { openReportTable, reportedRevision, settleReport, settleReports } from './report-table.ts';
+import {
+  findReportTable,
+  openReportTable,
+  reportedRevision,
+  settleReport,
+  settleReports,
+} from './report-table.ts';
 
 export interface ReconcileOptions {
   /** `YYYY-MM-DD`, ascending; undefined: every date that needs it. */
@@ -90,9 +96,9 @@ export async function reconcile(
   options: ReconcileOptions = {},
 ): Promise<readonly DateOutcome[]> {
   const view = await viewLake(lake);
-  const report = await openReportTable(lake);
-  if (!options.dryRun) await settleReports(lake, report, view);
   const { dryRun = false, signal, onProgress } = options;
+  const report = dryRun ? await findReportTable(lake) : await openReportTable(lake);
+  if (report && !dryRun) await settleReports(lake, report, view);
   const batch = new DateBatch(lake, { dryRun, signal, onProgress });
   const outcomes: DateOutcome[] = [];
   try {
@@ -110,7 +116,8 @@ export async function reconcile(
 /** One date on its way to being final. */
 class DateReconciliation {
   readonly #lake: ReconcileLake;
-  readonly #report: DeltaTable;
+  /** undefined in a dry run before the first reconciliation. */
+  readonly #report: DeltaTable | undefined;
   readonly #batch: DateBatch;
   readonly #date: string;
   readonly #options: ReconcileOptions;
@@ -119,7 +126,7 @@ class DateReconciliation {
 
   constructor(
     lake: ReconcileLake,
-    report: DeltaTable,
+    report: DeltaTable | undefined,
     batch: DateBatch,
     date: string,
     options: ReconcileOptions,
@@ -192,7 +199,8 @@ class DateReconciliation {
       inNeed.map(async (gold) => {
         const known = gold.dates.get(date);
         const since = known?.finalVersion ?? gold.covered;
-        const reported = reportedRevision(lake, this.#report, gold.aggregate, date);
+        const report = this.#report;
+        const reported = report ? reportedRevision(lake, report, gold.aggregate, date) : 0;
         return {
           gold,
           // A restored table may say less than what was reported.
@@ -253,9 +261,8 @@ class DateReconciliation {
       if (outcome.kind === 'fenced' || outcome.kind === 'conflict') continue;
       await settled(outcome);
       const note = parseGoldTags(files[0]!.tags)?.note;
-      await this.#report.refresh();
-      const { aggregate } = gold;
-      await settleReport(this.#lake, this.#report, aggregate, date, { note, revision });
+      const owed = { aggregate: gold.aggregate, date, note, revision };
+      await settleReport(this.#lake, this.#report!, owed);
       return true;
     }
     throw new PipelineError(

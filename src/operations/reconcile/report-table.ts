@@ -23,6 +23,11 @@ export function openReportTable({ config, delta }: ReconcileLake): Promise<Delta
   });
 }
 
+/** The report table; undefined before the first reconciliation. */
+export function findReportTable({ config, delta }: ReconcileLake): Promise<DeltaTable | undefined> {
+  return DeltaTable.open(delta, tableRoots(config).reconciliation);
+}
+
 /** The last reported revision of a date; 0 when there is none. */
 export function reportedRevision(
   lake: ReconcileLake,
@@ -45,9 +50,10 @@ export async function settleReports(
   report: DeltaTable,
   view: LakeView,
 ): Promise<void> {
-  await report.refresh();
   for (const { aggregate, dates } of view.gold) {
-    for (const [date, gold] of dates) await settleReport(lake, report, aggregate, date, gold);
+    for (const [date, { note, revision }] of dates) {
+      await settleReport(lake, report, { aggregate, date, note, revision });
+    }
   }
 }
 
@@ -55,10 +61,12 @@ export async function settleReports(
 export async function settleReport(
   lake: ReconcileLake,
   report: DeltaTable,
-  aggregate: string,
-  date: string,
-  { note, revision }: Pick<GoldDate, 'note' | 'revision'>,
+  owed: Pick<GoldDate, 'note' | 'revision'> & {
+    readonly aggregate: string;
+    readonly date: string;
+  },
 ): Promise<void> {
+  const { aggregate, date, note, revision } = owed;
   if (!note || note.report.length === 0) return;
   const { config, delta, silver } = lake;
   const appId = reportAppId(config.name, silver.tableId, aggregate, date);

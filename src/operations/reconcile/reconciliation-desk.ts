@@ -1,0 +1,160 @@
+/**
+ * Reconciliations of a running process: on a schedule and on request, one at a time, with what came of
+ * them. Other processes may reconcile too; what is final is read from the tables (P1).
+ */
+import { asPipelineError } from '../../errors.ts';
+import { errorFields } from '../../logger.ts';
+import { instantText } from '../../pipeline/generator/instant-text.ts';
+import type { Reconciliation, StartReconciliation } from '../../supervisor/http/api-schemas.ts';
+import type { ReconciliationControl } from '../../supervisor/http/pipeline-control.ts';
+import type { Outcome } from '../../supervisor/http/supervisor-control.ts';
+import {
+  datesInNeed,
+  type LakeView,
+  needOf,
+  type ReconcileLake,
+  stateOfDate,
+  viewLake,
+} from './lake-view.ts';
+import { type DateOutcome, reconcile } from './reconcile.ts';
+
+/** Dates listed. */
+const LISTED_MAX = 100;
+
+/** @see ReconciliationControl */
+export class ReconciliationDesk implements ReconciliationControl {
+  readonly #lake: ReconcileLake;
+  readonly #stop = new AbortController();
+  /** When the dates at work began, milliseconds since the epoch. */
+  readonly #running = new Map<string, number>();
+  readonly #failures = new Map<string, { readonly atMs: number; readonly reason: string }>();
+  #work: Promise<void> = Promise.resolve();
+
+  constructor(lake: ReconcileLake) {
+    this.#lake = lake;
+  }
+
+  async list(): Promise<readonly Reconciliation[]> {
+    const view = await viewLake(this.#lake);
+    const dates = new Set([
+      ...view.gold.flatMap((gold) => [...gold.dates.keys()]),
+      ...view.silverFiles.keys(),
+      ...this.#running.keys(),
+    ]);
+    return [...dates]
+      .toSorted()
+      .toReversed()
+      .slice(0, LISTED_MAX)
+      .flatMap((date) => this.#describe(view, date) ?? []);
+  }
+
+  async start({
+    date,
+  }: StartReconciliation): Promise<Outcome<{ readonly dates: readonly string[] }>> {
+    if (this.#running.size > 0) {
+      const dates = [...this.#running.keys()].join(', ');
+      return { kind: 'conflict', why: `A reconciliation of ${dates} is running.` };
+    }
+    const view = await viewLake(this.#lake);
+    const { config } = this.#lake;
+    if (date !== undefined) {
+      const state = stateOfDate(config, view, date);
+      if (state.kind === 'open') {
+        const until = instantText(state.untilMs);
+        const why = `${date} is still open: events may come in time until ${until}.`;
+        return { kind: 'conflict', why };
+      }
+    }
+    const dates =
+      date !== undefined
+        ? [date]
+        : datesInNeed(view).filter((one) => stateOfDate(config, view, one).kind !== 'open');
+    void this.#run(dates, this.#stop.signal).catch(() => {});
+    return { kind: 'done', value: { dates } };
+  }
+
+  /**
+   * Reconciles every date that needs it and that no partition is still working through.
+   * @throws PipelineError of the first date that failed
+   */
+  async reconcileDue(signal: AbortSignal): Promise<void> {
+    const view = await viewLake(this.#lake);
+    const due = datesInNeed(view).filter(
+      (date) => stateOfDate(this.#lake.config, view, date).kind === 'over',
+    );
+    await this.#run(due, AbortSignal.any([signal, this.#stop.signal]));
+  }
+
+  /** Ends what runs; nothing of a date that was not committed stays. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#work;
+  }
+
+  async #run(dates: readonly string[], signal: AbortSignal): Promise<void> {
+    const before = this.#work;
+    const work = before.then(() => this.#reconcile(dates, signal));
+    this.#work = work.catch(() => {});
+    await work;
+  }
+
+  async #reconcile(dates: readonly string[], signal: AbortSignal): Promise<void> {
+    const { clock } = this.#lake.delta.ambient;
+    const { logger } = this.#lake.delta;
+    for (const date of dates) {
+      if (signal.aborted) return;
+      this.#running.set(date, clock.nowMs());
+      this.#failures.delete(date);
+      try {
+        const [outcome] = await reconcile(this.#lake, { dates: [date], signal });
+        logger.info('reconciled', summaryOf(outcome!));
+      } catch (thrown) {
+        if (signal.aborted) return;
+        const { message } = asPipelineError(thrown);
+        this.#failures.set(date, { atMs: clock.nowMs(), reason: message });
+        logger.error('a reconciliation failed', { date, ...errorFields(thrown) });
+        throw thrown;
+      } finally {
+        this.#running.delete(date);
+      }
+    }
+  }
+
+  /** @returns undefined for a date that is not over */
+  #describe(view: LakeView, date: string): Reconciliation | undefined {
+    const nothing = { startedAt: null, finishedAt: null, changedWindows: null, reason: null };
+    const runningSinceMs = this.#running.get(date);
+    if (runningSinceMs !== undefined) {
+      return { date, ...nothing, state: 'running', startedAt: instantText(runningSinceMs) };
+    }
+    const failure = this.#failures.get(date);
+    if (failure) {
+      const finishedAt = instantText(failure.atMs);
+      return { date, ...nothing, state: 'failed', finishedAt, reason: failure.reason };
+    }
+    const notes = view.gold.flatMap((gold) => gold.dates.get(date)?.note ?? []);
+    const last =
+      notes.length === 0
+        ? nothing
+        : {
+            startedAt: instantText(Math.min(...notes.map((note) => note.startedMs))),
+            finishedAt: instantText(Math.max(...notes.map((note) => note.finishedMs))),
+            changedWindows: notes.reduce((sum, note) => sum + note.changedWindows, 0),
+            reason: null,
+          };
+    const needs = view.gold.flatMap((gold) => needOf(gold, date) ?? []);
+    if (needs.length === 0) return { date, ...last, state: 'done' };
+    if (stateOfDate(this.#lake.config, view, date).kind === 'open') return undefined;
+    const reason = needs.includes('late data')
+      ? 'late data came after it was made final'
+      : 'it is over and not final';
+    return { date, ...last, state: 'needed', reason };
+  }
+}
+
+function summaryOf(outcome: DateOutcome): Readonly<Record<string, string | number>> {
+  const { date, kind } = outcome;
+  if (outcome.kind !== 'reconciled') return { date, outcome: kind };
+  const changedWindows = outcome.tables.reduce((sum, table) => sum + table.changedWindows, 0);
+  return { date, outcome: kind, silverVersion: outcome.silverVersion, changedWindows };
+}
