@@ -14,6 +14,7 @@ import { roleCommands } from './cli/roles.ts';
 import { runCommand } from './cli/run.ts';
 import { shutdownSignal } from './cli/shutdown-signal.ts';
 import { createLogger, errorFields } from './logger.ts';
+import { OUTAGES_VARIABLE, withOutages } from './operations/drill/outages.ts';
 import { TIDEMARK_VERSION } from './version.ts';
 
 const ambient = systemAmbient;
@@ -30,7 +31,7 @@ process.on('uncaughtException', (thrown) => {
   process.exit(EXIT.violation);
 });
 
-const adapters: Adapters = {
+const realAdapters: Adapters = {
   async openStore({ lake }) {
     const { createObjectStore } = await import('./storage/object-store/create-object-store.ts');
     return createObjectStore(lake, services);
@@ -70,6 +71,15 @@ const adapters: Adapters = {
       close: () => log.close(),
     };
   },
+  async openTopicAdmin({ source }) {
+    if (source.kind !== 'kafka') throw usageError('Only Kafka has topics to make.');
+    const { openKafkaTopicAdmin } = await import('./storage/source/kafka-topic-admin.ts');
+    return openKafkaTopicAdmin(source, services);
+  },
+  async eraseState(config) {
+    const { eraseState } = await import('./storage/state/erase-state.ts');
+    return eraseState(config, services);
+  },
   async openCodec() {
     const { createParquetCodec } = await import('./storage/parquet/parquet-wasm-codec.ts');
     return createParquetCodec();
@@ -81,6 +91,9 @@ const adapters: Adapters = {
     return DuckDbLakeQuery.open({ store, ambient, cacheFolder });
   },
 };
+
+const outages = process.env[OUTAGES_VARIABLE];
+const adapters = outages === undefined ? realAdapters : withOutages(realAdapters, outages);
 
 const [first, ...rest] = commands;
 process.exitCode = await runCli(

@@ -6,6 +6,7 @@ import { checkpointShowCommand } from './checkpoint-show.ts';
 import type { Command } from './command.ts';
 import { dlqLsCommand, dlqRetryCommand, dlqShowCommand } from './dlq.ts';
 import { drainCommand } from './drain.ts';
+import { drillCommand } from './drill.ts';
 import { generateCommand } from './generate.ts';
 import { initCommand } from './init.ts';
 import { pauseCommand } from './pause.ts';
@@ -53,4 +54,5 @@ export const commands: readonly Command[] = [
   pauseCommand,
   resumeCommand,
   drainCommand,
+  drillCommand,
 ];

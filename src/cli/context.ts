@@ -13,6 +13,7 @@ import type { LakeQuery } from '../storage/query/lake-query.ts';
 import type { WorkQueue } from '../storage/queue/work-queue.ts';
 import type { EventSource } from '../storage/source/event-source.ts';
 import type { RecordSink } from '../storage/source/record-sink.ts';
+import type { TopicAdmin } from '../storage/source/topic-admin.ts';
 import type { StateStore } from '../storage/state/state-store.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -41,6 +42,10 @@ export interface Adapters {
   openSink(config: PipelineConfig): Promise<RecordSink>;
   /** @throws PipelineError invalid when the source is not the embedded one */
   openInputLog(config: PipelineConfig): Promise<InputLog>;
+  /** @throws PipelineError invalid when the source is not Kafka */
+  openTopicAdmin(config: PipelineConfig): Promise<TopicAdmin>;
+  /** Removes all that the pipeline has in its state store and queues, while nobody owns an embedded one. */
+  eraseState(config: PipelineConfig): Promise<void>;
   /** SQL over the tables in `store`. */
   openQuery(options: {
     readonly config: PipelineConfig;

@@ -241,6 +241,8 @@ export class World {
       openCodec: () => Promise.resolve(this.codec),
       openSink: unused,
       openInputLog: unused,
+      openTopicAdmin: unused,
+      eraseState: unused,
       openQuery: unused,
     };
   }

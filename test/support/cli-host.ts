@@ -37,6 +37,8 @@ export function someAdapters(adapters: Partial<Adapters>): Adapters {
     openSource: absent('source'),
     openSink: absent('sink'),
     openInputLog: absent('input log'),
+    openTopicAdmin: absent('topic admin'),
+    eraseState: absent('state to erase'),
     openQuery: absent('query'),
     openCodec: absent('codec'),
     ...adapters,

@@ -152,6 +152,6 @@ export class RedisStateStore implements StateStore {
 }
 
 /** Takes away the meaning that *, ?, [, ] and \ have in a pattern of Redis. */
-function escapeGlob(text: string): string {
+export function escapeGlob(text: string): string {
   return text.replaceAll(/[*?[\]\\]/g, String.raw`\$&`);
 }

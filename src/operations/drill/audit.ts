@@ -1,0 +1,105 @@
+/**
+ * The count after a drill: what the tables hold, by SQL on their rows, against what was produced. The
+ * pipeline's own counters are not asked; `verify --deep` has to find nothing besides.
+ */
+import { GOLD_TABLES, NEW_FIELD } from './definition.ts';
+import type { DrillTruth } from './feed.ts';
+import type { Sandbox } from './sandbox.ts';
+
+/** A number of the tables beside the number that it must be. */
+export interface Check {
+  readonly what: string;
+  readonly expected: number;
+  readonly actual: number;
+}
+
+export interface Audit {
+  /** Records and events that a table lacks, the worst table. */
+  readonly lost: number;
+  /** Rows that a table has too many, the worst table. */
+  readonly duplicated: number;
+  readonly checks: readonly Check[];
+  /** What `verify --deep` found. */
+  readonly violations: readonly string[];
+}
+
+interface Ledger {
+  readonly ok?: boolean;
+  readonly violations?: readonly { readonly kind: string; readonly message: string }[];
+  readonly error?: { readonly message: string };
+}
+
+/**
+ * Counts; the pipeline must have stopped.
+ * @param eventsWithField events that have the new field, where the schema was changed
+ */
+export async function audit(
+  sandbox: Sandbox,
+  truth: DrillTruth,
+  eventsWithField: number | undefined,
+): Promise<Audit> {
+  const checks = await count(sandbox, truth, eventsWithField);
+  const ledger = await sandbox.json<Ledger>('verify', '--deep');
+  const violations = (ledger.violations ?? []).map(({ kind, message }) => `${kind}: ${message}`);
+  if (ledger.ok !== true && violations.length === 0) {
+    violations.push(ledger.error?.message ?? 'verify failed');
+  }
+  return { ...difference(checks), checks, violations };
+}
+
+/** Rows that are missing, or too many, in the table where it is worst. */
+export function difference(checks: readonly Check[]): Pick<Audit, 'lost' | 'duplicated'> {
+  const rows = checks.filter(({ what }) => COUNTS_ROWS.test(what));
+  const most = (of: (check: Check) => number): number => Math.max(0, ...rows.map(of));
+  return {
+    lost: most(({ expected, actual }) => expected - actual),
+    duplicated: most(({ expected, actual }) => actual - expected),
+  };
+}
+
+const COUNTS_ROWS = /rows|ids|requests/;
+
+async function count(
+  sandbox: Sandbox,
+  truth: DrillTruth,
+  eventsWithField: number | undefined,
+): Promise<readonly Check[]> {
+  const table = sandbox.config.tableName;
+  const sums = `sum(request_bytes) AS request_bytes, sum(response_bytes) AS response_bytes`;
+  const newField = eventsWithField === undefined ? '' : `, count(${NEW_FIELD}) AS with_field`;
+  const [counted] = await sandbox.json<readonly Readonly<Record<string, unknown>>[]>(
+    'sql',
+    `WITH bronze AS (SELECT count(*) AS records FROM bronze.${table}),
+      dead AS (SELECT count(*) AS dead FROM bronze.${table}_dlq),
+      silver AS (SELECT count(*) AS events, count(DISTINCT event_id) AS ids,
+        count(*) FILTER (_is_late_arriving) AS late, ${sums}${newField} FROM silver.${table}),
+      ${GOLD_TABLES.map((gold) => `${gold} AS (SELECT sum(requests) AS requests, ${sums} FROM gold.${gold})`).join(', ')}
+    SELECT bronze.*, dead.*, silver.*, ${GOLD_TABLES.flatMap((gold) =>
+      ['requests', 'request_bytes', 'response_bytes'].map(
+        (column) => `${gold}.${column} AS ${gold}_${column}`,
+      ),
+    ).join(', ')} FROM bronze, dead, silver, ${GOLD_TABLES.join(', ')}`,
+  );
+  const check = (what: string, expected: number, column: string): Check => ({
+    what,
+    expected,
+    actual: Number(counted?.[column] ?? 0),
+  });
+  return [
+    check('bronze rows', truth.records, 'records'),
+    check('dead letter rows', truth.invalid, 'dead'),
+    check('silver rows', truth.events, 'events'),
+    check('silver distinct ids', truth.events, 'ids'),
+    check('silver late', truth.late, 'late'),
+    check('silver request bytes', truth.requestBytes, 'request_bytes'),
+    check('silver response bytes', truth.responseBytes, 'response_bytes'),
+    ...(eventsWithField === undefined
+      ? []
+      : [check(`silver ${NEW_FIELD}`, eventsWithField, 'with_field')]),
+    ...GOLD_TABLES.flatMap((gold) => [
+      check(`${gold} requests`, truth.events, `${gold}_requests`),
+      check(`${gold} request bytes`, truth.requestBytes, `${gold}_request_bytes`),
+      check(`${gold} response bytes`, truth.responseBytes, `${gold}_response_bytes`),
+    ]),
+  ];
+}

@@ -1,0 +1,190 @@
+/**
+ * What a drill breaks, and the time in which the pipeline promises to be well again. A scenario breaks
+ * its own sandbox only (SB1, SB2), at a moment when events are flowing.
+ */
+import { SeededRandom } from '../../pipeline/generator/seeded-random.ts';
+import { eventSection, NEW_FIELD, PARTITIONS } from './definition.ts';
+import { type Api, callApi } from './rest-call.ts';
+import type { Breakable } from './sandbox.ts';
+import type { Stage } from './stage.ts';
+
+export interface Scenario {
+  readonly name: string;
+  /** What it does, for the help and the report. */
+  readonly breaks: string;
+  /** Milliseconds after the fault is over; see Recovery. */
+  readonly promised: { readonly commitAgainMs: number; readonly caughtUpMs: number };
+  /** Worker groups of the pipeline. */
+  readonly workers: number;
+  play(stage: Stage): Promise<void>;
+}
+
+const OUTAGE_MS = 8_000;
+const STORM_MS = 10_000;
+const STORM_STEP_MS = 250;
+const FLOOD_RECORDS = 5_000;
+const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+
+/** A pipeline that stopped for a while commits again at once; what piled up takes a little longer. */
+const PROMISED = { commitAgainMs: 10_000, caughtUpMs: 60_000 };
+
+/** In the order in which all of them are played. */
+export const SCENARIOS: readonly Scenario[] = [
+  {
+    name: 'crash',
+    breaks: 'SIGKILL of every process of the pipeline, started again at once',
+    promised: PROMISED,
+    workers: 2,
+    play: async (stage) => {
+      stage.broken('SIGKILL of all processes');
+      await stage.killRun();
+      stage.over();
+      stage.startRun();
+    },
+  },
+  {
+    name: 'kafka-restart',
+    breaks: `source away for ${OUTAGE_MS / 1000} s, connections cut in the middle`,
+    promised: PROMISED,
+    workers: 2,
+    play: (stage) => outage(stage, stage.sandbox.breakables.source!, 'the source is away'),
+  },
+  {
+    name: 'storage-outage',
+    breaks: `object store away for ${OUTAGE_MS / 1000} s, in the middle of commits`,
+    promised: PROMISED,
+    workers: 2,
+    play: (stage) => outage(stage, stage.sandbox.breakables.store!, 'the object store is away'),
+  },
+  {
+    name: 'redis-loss',
+    breaks: `state and queues away for ${OUTAGE_MS / 1000} s, then back without a single key`,
+    promised: PROMISED,
+    workers: 2,
+    play: loseState,
+  },
+  {
+    name: 'rebalance-storm',
+    breaks: `units moved between three workers ${1000 / STORM_STEP_MS} times a second for ${STORM_MS / 1000} s`,
+    promised: PROMISED,
+    workers: 3,
+    play: storm,
+  },
+  {
+    name: 'duplicates',
+    breaks: 'every event sent three times more, twice of these into other partitions',
+    promised: PROMISED,
+    workers: 2,
+    play: async (stage) => {
+      stage.broken('sending everything again');
+      for (const otherKeys of [false, true, true]) await stage.feed.repeatAll(otherKeys);
+      stage.over();
+    },
+  },
+  {
+    name: 'late',
+    breaks: `${FLOOD_RECORDS} events of the day before, two to six hours late, in one flood`,
+    promised: PROMISED,
+    workers: 2,
+    play: async (stage) => {
+      stage.broken('a flood of late events');
+      const { clock } = stage.host.ambient;
+      const midnightMs = Math.floor(clock.nowMs() / DAY_MS) * DAY_MS;
+      // Arrivals at one in the night: an event two to six hours older is of the day before.
+      await stage.feed.flood({
+        records: FLOOD_RECORDS,
+        startMs: midnightMs - DAY_MS + HOUR_MS,
+        late: 1,
+      });
+      stage.over();
+    },
+  },
+  {
+    name: 'schema-change',
+    breaks: 'events with a new field arrive; the pipeline file declares it afterwards',
+    promised: PROMISED,
+    workers: 2,
+    play: async (stage) => {
+      stage.broken('events have a new field');
+      stage.feed.addField(NEW_FIELD);
+      await stage.pause(4_000);
+      await stage.stopRun();
+      await stage.sandbox.declare({ event: eventSection(2) });
+      stage.over('started again with the new schema');
+      stage.startRun();
+    },
+  },
+];
+
+async function outage(stage: Stage, service: Breakable, what: string): Promise<void> {
+  stage.broken(what);
+  await service.cut();
+  await stage.pause(OUTAGE_MS);
+  await service.restore();
+  stage.over();
+}
+
+/** The embedded state has one owner: it is lost together with its process. */
+async function loseState(stage: Stage): Promise<void> {
+  const { sandbox, host } = stage;
+  const { state } = sandbox.breakables;
+  stage.broken('state and queues are lost');
+  if (sandbox.config.state.kind === 'embedded') {
+    await stage.killRun();
+    await host.adapters.eraseState(sandbox.config);
+    stage.over();
+    stage.startRun();
+    return;
+  }
+  await state?.cut();
+  await stage.pause(OUTAGE_MS);
+  await host.adapters.eraseState(sandbox.config);
+  await state?.restore();
+  stage.over();
+}
+
+/** Moves, rebalances, drains and takes them back, by the REST API that operators use. */
+async function storm(stage: Stage): Promise<void> {
+  const { clock } = stage.host.ambient;
+  const random = new SeededRandom(1);
+  const api = { address: await stage.restAddress(), clock };
+  const { workers } = await callApi<{ readonly workers: readonly { readonly id: string }[] }>(
+    api,
+    'GET',
+    '/v1/workers',
+  );
+  const anyWorker = (): string => workers[random.below(workers.length)]!.id;
+  stage.broken('units are moved about');
+  const untilMs = clock.monotonicMs() + STORM_MS;
+  let draining: string | undefined;
+  for (let step = 0; clock.monotonicMs() < untilMs; step++) {
+    if (draining !== undefined) await drain(api, draining, false);
+    draining = undefined;
+    switch (step % 3) {
+      case 0:
+        await place(api, random.below(PARTITIONS), anyWorker());
+        break;
+      case 1:
+        await callApi(api, 'POST', '/v1/rebalance', { strategy: 'even', dryRun: false });
+        break;
+      default:
+        draining = anyWorker();
+        await drain(api, draining, true);
+    }
+    await stage.pause(STORM_STEP_MS);
+  }
+  if (draining !== undefined) await drain(api, draining, false);
+  for (let partition = 0; partition < PARTITIONS; partition++) {
+    await place(api, partition, null);
+  }
+  stage.over();
+}
+
+function place(api: Api, partition: number, worker: string | null): Promise<unknown> {
+  return callApi(api, 'PUT', `/v1/partitions/${partition}/worker`, { worker });
+}
+
+function drain(api: Api, worker: string, draining: boolean): Promise<unknown> {
+  return callApi(api, 'POST', `/v1/workers/${worker}/drain`, { draining });
+}

@@ -1,0 +1,64 @@
+/** The topic admin on Kafka, by kafkajs. */
+import { KafkaJSProtocolError } from 'kafkajs';
+import { PipelineError } from '../../errors.ts';
+import { createKafkaClient } from './kafka-client.ts';
+import { sourceError } from './kafka-connection.ts';
+import type { KafkaSourceConfig, SourceContext } from './source-context.ts';
+import type { TopicAdmin } from './topic-admin.ts';
+
+/**
+ * Connects an administrator for the topic that `config` names.
+ * @throws PipelineError unavailable | invalid
+ */
+export async function openKafkaTopicAdmin(
+  config: KafkaSourceConfig,
+  context: SourceContext,
+): Promise<TopicAdmin> {
+  const { topic, clientId } = config;
+  const admin = (await createKafkaClient(config, context)).admin();
+  const ask = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (thrown) {
+      throw refusal(thrown, topic) ?? sourceError(thrown, config.brokers.join(','));
+    }
+  };
+  await ask(() => admin.connect());
+  return {
+    brokers: async () => {
+      const { brokers } = await ask(() => admin.describeCluster());
+      return brokers.map(({ host, port }) => `${host}:${port}`);
+    },
+    create: async (partitionCount) => {
+      const topics = [{ topic, numPartitions: partitionCount, replicationFactor: -1 }];
+      const isNew = await ask(() => admin.createTopics({ topics, waitForLeaders: true }));
+      if (!isNew) throw invalid(`the topic ${topic} is there already`, topic);
+    },
+    remove: async () => {
+      await ask(() => admin.deleteTopics({ topics: [topic] })).catch(unlessGone);
+      await ask(() => admin.deleteGroups([`tidemark-${clientId}`])).catch(unlessGone);
+    },
+    close: () => admin.disconnect(),
+  };
+}
+
+const GONE = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'GROUP_ID_NOT_FOUND']);
+
+function unlessGone(thrown: unknown): void {
+  const { cause } = thrown as { readonly cause?: unknown };
+  const failures = (cause as { readonly groups?: readonly { readonly error?: unknown }[] })?.groups;
+  const errors = failures ? failures.map(({ error }) => error) : [cause];
+  const isGone = (error: unknown): boolean => GONE.has((error as { type?: string })?.type ?? '');
+  if (!errors.every(isGone)) throw thrown;
+}
+
+/** What no retry cures, such as a missing right. */
+function refusal(thrown: unknown, topic: string): PipelineError | undefined {
+  if (!(thrown instanceof KafkaJSProtocolError) || thrown.retriable) return undefined;
+  if (GONE.has(thrown.type)) return undefined;
+  return invalid(`Kafka refuses: ${thrown.message}`, topic, thrown);
+}
+
+function invalid(message: string, topic: string, cause?: unknown): PipelineError {
+  return new PipelineError('invalid', 'TM_SOURCE_DENIED', message, { context: { topic }, cause });
+}
