@@ -32,8 +32,12 @@ export interface PipelineOptions {
   readonly partitions?: number;
   /** Topic settings such as `max.message.bytes`. */
   readonly topicSettings?: Readonly<Record<string, string>>;
+  /** Instead of the shared broker, `host:port`. */
+  readonly kafka?: string;
   /** Instead of the shared Redis. */
   readonly redisUrl?: string;
+  /** Where its commands find the S3 server, instead of at the server itself. */
+  readonly s3Endpoint?: string;
   /** Variables for its commands. */
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -87,25 +91,28 @@ export class PipelineFixture {
       const definition = { source, ...placesIn(folder), ...common };
       return new PipelineFixture(t, folder, definition, { environment });
     }
-    const kafka = await sharedKafka();
+    const kafka = options.kafka ?? (await sharedKafka());
     const topic = await KafkaTopicFixture.create(t, kafka, {
       partitions,
       ...(options.topicSettings ? { settings: options.topicSettings } : {}),
     });
     const source = { kind: 'kafka', brokers: [kafka], topic: topic.config.topic };
-    const places = await placesOnServers(options.redisUrl);
+    const places = await placesOnServers(options.redisUrl, options.s3Endpoint);
     return new PipelineFixture(t, folder, { ...common, source, ...places }, { topic, environment });
   }
 
-  /** The same pipeline on the same source, with tables and state of its own. */
-  async sibling(): Promise<PipelineFixture> {
+  /** The same pipeline on the same source, but for `changes`, with tables and state of its own. */
+  async sibling(
+    changes: Definition = {},
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<PipelineFixture> {
     const folder = newFolder(this.#test);
     const places = this.topic ? await placesOnServers() : placesIn(folder);
     return new PipelineFixture(
       this.#test,
       folder,
-      { ...this.#definition, ...places },
-      { topic: this.topic, environment: this.#environment },
+      { ...this.#definition, ...changes, ...places },
+      { topic: this.topic, environment: { ...this.#environment, ...environment } },
     );
   }
 
@@ -248,8 +255,10 @@ function placesIn(folder: string): Definition {
   };
 }
 
-async function placesOnServers(redisUrl?: string): Promise<Definition> {
-  const { endpoint, bucket, region } = await sharedS3();
+async function placesOnServers(redisUrl?: string, s3Endpoint?: string): Promise<Definition> {
+  const shared = await sharedS3();
+  const { bucket, region } = shared;
+  const endpoint = s3Endpoint ?? shared.endpoint;
   const prefix = uniqueName('lake');
   return {
     lake: { kind: 's3', bucket, prefix, endpoint, region, forcePathStyle: true },

@@ -152,6 +152,24 @@ async function assertUsageGold(
   assert.equal(wrong, undefined, `${view}: averages`);
 }
 
+/** A hash over all rows of silver and gold, in an order of their own. */
+export async function usageHash(reader: TableReader, lake: string): Promise<string> {
+  await attachUsage(reader, lake);
+  const parts = ['FROM silver', ...['hourly', 'daily'].map((view) => `${GOLD_ROWS} FROM ${view}`)];
+  const hashes = await Promise.all(
+    parts.map((rows) =>
+      reader.row(
+        `SELECT md5(string_agg(row, '|' ORDER BY row)) AS hash FROM
+          (SELECT md5(t::VARCHAR) AS row FROM (${rows}) AS t)`,
+      ),
+    ),
+  );
+  return hashes.map(({ hash }) => String(hash).slice(0, 12)).join('-');
+}
+
+/** What depends on when commits were made. */
+const GOLD_ROWS = 'SELECT * EXCLUDE (_silver_version, _revision)';
+
 /** Asserts that two lakes hold the same, whatever batches and crashes made them (P9, I15). */
 export async function assertSameUsage(
   reader: TableReader,
