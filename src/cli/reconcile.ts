@@ -156,8 +156,6 @@ function remarkOn(outcome: DateOutcome): string | undefined {
       return `${date} is already final (revision ${outcome.revision}); nothing changed.`;
     case 'empty':
       return `${date} has no events; nothing changed.`;
-    case 'arriving':
-      return `${date} is not settled: partition ${outcome.partition} is still working through it.`;
     case 'open':
       return `${date} is still open: events may come in time until ${instantText(outcome.untilMs)}. Nothing changed.`;
   }

@@ -5,12 +5,7 @@
  * - LV1 Gold is read before silver, so the silver version is one that every gold table has at most
  *   reached: a batch made from it never lacks rows that its gold had.
  */
-import {
-  activePartitions,
-  type DateState,
-  dateState,
-  type PartitionClock,
-} from '../../pipeline/gold/closing.ts';
+import { type DateState, dateState, type PartitionClock } from '../../pipeline/gold/closing.ts';
 import { parseGoldTags, type ReconciliationNote } from '../../pipeline/gold/gold-tags.ts';
 import { dateDaysOf } from '../../pipeline/gold/silver-files.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
@@ -109,11 +104,6 @@ export function datesInNeed(view: LakeView): string[] {
 /** @see dateState */
 export function stateOfDate(config: PipelineConfig, view: LakeView, date: string): DateState {
   return dateState(dateDaysOf(date), view.clocks, config.late, view.nowMs);
-}
-
-/** Whether no partition has got records for `late.idlePartition`. */
-export function isIdle(config: PipelineConfig, view: LakeView): boolean {
-  return activePartitions(view.clocks, config.late, view.nowMs).length === 0;
 }
 
 function goldView(

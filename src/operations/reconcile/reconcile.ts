@@ -42,8 +42,6 @@ import {
 export interface ReconcileOptions {
   /** `YYYY-MM-DD`, ascending; undefined: every date that needs it. */
   readonly dates?: readonly string[] | undefined;
-  /** Leave out dates that some partition is still working through. */
-  readonly onlySettled?: boolean;
   /** Compute and compare, change nothing. */
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -66,7 +64,7 @@ export interface ReconciledTable {
  * What became of a date.
  * - `reconciled`: replaced and final; of a dry run: what it would be.
  * - `already-final`: nothing came for it since it was made final; nothing was changed.
- * - `open`, `arriving`: not over; nothing was changed (closing.ts).
+ * - `open`: not over; nothing was changed (closing.ts).
  * - `empty`: neither silver nor gold has rows of it.
  */
 export type DateOutcome =
@@ -78,7 +76,6 @@ export type DateOutcome =
     }
   | { readonly date: string; readonly kind: 'already-final'; readonly revision: number }
   | { readonly date: string; readonly kind: 'open'; readonly untilMs: number }
-  | { readonly date: string; readonly kind: 'arriving'; readonly partition: number }
   | { readonly date: string; readonly kind: 'empty' };
 
 /** Views of the lake that one date may be computed from before it gives up. */
@@ -179,7 +176,6 @@ class DateReconciliation {
     const date = this.#date;
     const state = stateOfDate(this.#lake.config, view, date);
     if (state.kind === 'open') return { date, ...state };
-    if (state.kind === 'arriving' && this.#options.onlySettled) return { date, ...state };
     const known = view.gold.flatMap((gold) => gold.dates.get(date) ?? []);
     if (known.length === 0 && !view.silverFiles.has(date)) return { date, kind: 'empty' };
     if (view.gold.some((gold) => needOf(gold, date) !== undefined)) return undefined;

@@ -20,6 +20,8 @@ import { type DateOutcome, reconcile } from './reconcile.ts';
 
 /** Dates listed. */
 const LISTED_MAX = 100;
+/** A partition with nothing but late events must not hold up a date for longer. */
+const PATIENCE_MS = 6 * 3_600_000;
 
 /** @see ReconciliationControl */
 export class ReconciliationDesk implements ReconciliationControl {
@@ -74,15 +76,32 @@ export class ReconciliationDesk implements ReconciliationControl {
   }
 
   /**
-   * Reconciles every date that needs it and that no partition is still working through.
+   * Reconciles every date that needs it; one that some partition still works through has to wait, but
+   * not for ever.
    * @throws PipelineError of the first date that failed
    */
-  async reconcileDue(signal: AbortSignal): Promise<void> {
-    const view = await viewLake(this.#lake);
-    const due = datesInNeed(view).filter(
-      (date) => stateOfDate(this.#lake.config, view, date).kind === 'over',
-    );
-    await this.#run(due, AbortSignal.any([signal, this.#stop.signal]));
+  async reconcileDue(asked: AbortSignal): Promise<void> {
+    const signal = AbortSignal.any([asked, this.#stop.signal]);
+    const { config, delta } = this.#lake;
+    const { clock } = delta.ambient;
+    const patientUntilMs = clock.monotonicMs() + PATIENCE_MS;
+    while (!signal.aborted) {
+      const view = await viewLake(this.#lake);
+      const isPatient = clock.monotonicMs() < patientUntilMs;
+      const states = datesInNeed(view).map((date) => ({
+        date,
+        ...stateOfDate(config, view, date),
+      }));
+      const due = states.filter(
+        ({ kind }) => kind === 'over' || (kind === 'arriving' && !isPatient),
+      );
+      await this.#run(
+        due.map(({ date }) => date),
+        signal,
+      );
+      if (!isPatient || states.every(({ kind }) => kind !== 'arriving')) return;
+      await clock.sleep(config.late.idlePartitionMs, signal);
+    }
   }
 
   /** Ends what runs; nothing of a date that was not committed stays. */
