@@ -67,7 +67,7 @@ const CONCURRENCY = 16;
 
 /** Ids that a generation may have within a memory bound. */
 export function hotIdsFor(memoryBytesMax: number): number {
-  return Math.max(1_024, Math.floor(memoryBytesMax / BYTES_PER_HOT_ID));
+  return Math.max(16, Math.floor(memoryBytesMax / BYTES_PER_HOT_ID));
 }
 
 export class DedupArchive {

@@ -41,7 +41,9 @@ export class PartFiles {
     port.on('message', (reply: ReadReply) => {
       this.#open.get(reply.id)?.(reply);
       this.#open.delete(reply.id);
+      if (this.#open.size === 0) port.unref();
     });
+    port.unref();
   }
 
   /** Makes a part known. @throws PipelineError corrupt when its file is gone */
@@ -97,6 +99,7 @@ export class PartFiles {
     });
     const reply = await new Promise<ReadReply>((resolve) => {
       this.#open.set(id, resolve);
+      this.#port!.ref();
       this.#port!.postMessage({ id, reads: asked } satisfies ReadRequest);
     });
     if ('error' in reply) throw Object.assign(corruptPart(), reply.error);
@@ -134,6 +137,6 @@ export function servePartReads(port: MessagePort, store: ObjectStore): void {
   port.on('message', (request: ReadRequest) => {
     void answer(request).then((reply) => port.postMessage(reply));
   });
-  // The thread's end keeps the process alive as long as there is work.
+  // Only the asking end keeps its thread alive, and only while it waits.
   port.unref();
 }

@@ -65,7 +65,7 @@ interface Candidate {
 
 const UNDECIDED = 255;
 
-/** See the header. One caller at a time. */
+/** See the header. One caller at a time: nothing may be rearranged while a lookup waits for its reads. */
 export class LayeredDedupIndex implements DedupIndex {
   readonly #read: PartReader;
   readonly #headBytesMax: number;

@@ -1,0 +1,368 @@
+/**
+ * The dedup index of a shard through spans, restarts, merges and losses: its verdicts stay those of
+ * an index that holds everything in memory.
+ */
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import {
+  answerCall,
+  type Call,
+  ComputeThread,
+  type ThreadApi,
+} from '../../../src/actors/runtime/compute-thread.ts';
+import { DedupArchive, fingerprintKey } from '../../../src/actors/silver-writer/dedup-archive.ts';
+import {
+  createDedupCalls,
+  type DedupCalls,
+} from '../../../src/actors/silver-writer/dedup-calls.ts';
+import {
+  decodeManifest,
+  encodeManifest,
+} from '../../../src/actors/silver-writer/dedup-manifest.ts';
+import {
+  createDedupThreadApi,
+  type DedupThreadApi,
+} from '../../../src/actors/silver-writer/dedup-thread.ts';
+import { SHARD_TAG, shardOf, shardTag } from '../../../src/actors/silver-writer/shard.ts';
+import { systemAmbient, type ThreadHost } from '../../../src/ambient.ts';
+import { silentLogger } from '../../../src/logger.ts';
+import { MemoryDedupIndex } from '../../../src/pipeline/silver/dedup-index.ts';
+import type { LayeredDedupIndex } from '../../../src/pipeline/silver/dedup-layers.ts';
+import {
+  bucketOfHash,
+  bytesOfWords,
+  FINGERPRINT_WORDS,
+} from '../../../src/pipeline/silver/fingerprints.ts';
+import { murmur128, viewOf } from '../../../src/pipeline/silver/murmur.ts';
+import { primitive, struct } from '../../../src/pipeline/types.ts';
+import { DeltaTable } from '../../../src/storage/delta/delta-table.ts';
+import type { NewFile } from '../../../src/storage/delta/transaction.ts';
+import { openFsObjectStore } from '../../../src/storage/object-store/fs-object-store.ts';
+import { MemoryObjectStore } from '../../../src/storage/object-store/memory-object-store.ts';
+import type { ObjectStore } from '../../../src/storage/object-store/object-store.ts';
+
+const ROOT = 'silver/events';
+const BUCKETS = 16;
+/** 1024 ids a generation. */
+const MEMORY_BYTES = 2 ** 19;
+
+const event = {
+  id: 'id',
+  time: { field: 'at', unit: 'rfc3339' as const },
+  schemaVersion: 1,
+  schema: struct([
+    { name: 'id', type: primitive('string'), nullable: false },
+    { name: 'at', type: primitive('timestamp'), nullable: false },
+  ]),
+};
+
+/** Answers the calls of a thread here, one after another. */
+function hostOf(api: ThreadApi): ThreadHost {
+  return {
+    start(_module, _data, onMessage) {
+      let tail = Promise.resolve();
+      return {
+        post(message) {
+          tail = tail.then(async () => onMessage((await answerCall(api, message as Call)).reply));
+        },
+        terminate: () => Promise.resolve(),
+      };
+    },
+  };
+}
+
+function fingerprints(ids: readonly number[], payload = 1): Uint32Array {
+  const words = new Uint32Array(ids.length * FINGERPRINT_WORDS);
+  const bytes = new Uint8Array(8);
+  const view = viewOf(bytes);
+  for (const [row, id] of ids.entries()) {
+    view.setUint32(0, id, true);
+    murmur128(1, view, 0, 8, words, row * FINGERPRINT_WORDS);
+    words[row * FINGERPRINT_WORDS + 4] = payload;
+  }
+  return words;
+}
+
+/** A silver table without Parquet: the index reads only the log and the fingerprints. */
+class World {
+  readonly store: ObjectStore;
+  readonly silver: DeltaTable;
+
+  private constructor(store: ObjectStore, silver: DeltaTable) {
+    this.store = store;
+    this.silver = silver;
+  }
+
+  static async open(store: ObjectStore): Promise<World> {
+    const env = {
+      store,
+      codec: { encode: () => new Uint8Array(0), decode: () => assert.fail('no checkpoint') },
+      ambient: systemAmbient,
+      logger: silentLogger,
+      checkpointInterval: 1e9,
+    };
+    const silver = await DeltaTable.create(env, {
+      root: ROOT,
+      schema: event.schema,
+      partitionColumns: [],
+      configuration: {},
+      description: 'test',
+    });
+    return new World(store, silver);
+  }
+
+  /** Stores fingerprints as those of a new file. */
+  async file(words: Uint32Array, tag = '0/1'): Promise<NewFile> {
+    const path = `d/part-${systemAmbient.ids.id()}.parquet`;
+    await this.store.put(fingerprintKey(ROOT, path), bytesOfWords(words).slice());
+    return {
+      path,
+      partitionValues: {},
+      sizeBytes: 1,
+      modifiedMs: 0,
+      stats: JSON.stringify({ numRecords: words.length / FINGERPRINT_WORDS }),
+      tags: { [SHARD_TAG]: tag },
+    };
+  }
+
+  async commit(adds: readonly NewFile[], removes: readonly string[] = []): Promise<number> {
+    const request = { operation: 'WRITE', adds, removes, progress: [] };
+    const outcome = await this.silver.commit(request);
+    assert.equal(outcome.kind, 'committed');
+    return outcome.kind === 'committed' ? outcome.version : -1;
+  }
+
+  async keys(ending: string): Promise<string[]> {
+    const keys: string[] = [];
+    for await (const { key } of this.store.list(`${ROOT}/_dedup/`)) {
+      if (key.endsWith(ending)) keys.push(key);
+    }
+    return keys;
+  }
+}
+
+type LookCalls = DedupCalls & {
+  look(call: { readonly words: Uint32Array }): Promise<Uint8Array>;
+};
+
+/** One life of a silver writer, as far as its dedup index is concerned. */
+class Writer {
+  readonly index: LayeredDedupIndex;
+  readonly archive: DedupArchive;
+  readonly #thread: ComputeThread<LookCalls>;
+  readonly #world: World;
+  readonly #tag: string;
+  #span = 0;
+
+  private constructor(world: World, number: number, count: number) {
+    const shard = shardOf(number, count, BUCKETS);
+    const { index, calls } = createDedupCalls(shard, MEMORY_BYTES / 2);
+    const module = new URL('file:///thread');
+    const look = async (call: { readonly words: Uint32Array }): Promise<Uint8Array> => {
+      const verdicts = new Uint8Array(call.words.length / FINGERPRINT_WORDS);
+      await index.lookupOrInsert(call.words, verdicts.length, verdicts);
+      return verdicts;
+    };
+    this.#thread = new ComputeThread<LookCalls>(module, undefined, hostOf({ ...calls, look }));
+    const api = createDedupThreadApi({ event, shard });
+    const dedupThread = new ComputeThread<DedupThreadApi>(module, undefined, hostOf(api));
+    this.index = index;
+    this.#world = world;
+    this.#tag = shardTag(shard);
+    this.archive = new DedupArchive({
+      silver: world.silver,
+      store: world.store,
+      shard,
+      memoryBytesMax: MEMORY_BYTES,
+      silverThread: this.#thread,
+      dedupThread: () => dedupThread,
+      ambient: systemAmbient,
+      logger: silentLogger,
+    });
+  }
+
+  static async start(world: World, number = 0, count = 1): Promise<Writer> {
+    const writer = new Writer(world, number, count);
+    await writer.archive.load(await world.silver.refresh());
+    return writer;
+  }
+
+  look(words: Uint32Array): Promise<Uint8Array> {
+    return this.#thread.call('look', { words });
+  }
+
+  /** Derives and commits a span; returns its verdicts. */
+  async span(words: Uint32Array): Promise<Uint8Array> {
+    const verdicts = await this.look(words);
+    const rows = [...verdicts.keys()].filter((row) => verdicts[row] === 0);
+    const news = Uint32Array.from(
+      rows.flatMap((row) => [
+        ...words.subarray(row * FINGERPRINT_WORDS, (row + 1) * FINGERPRINT_WORDS),
+      ]),
+    );
+    const file = await this.#world.file(news, this.#tag);
+    const upTo = ++this.#span;
+    await this.archive.derived(this.index.hotIds, upTo, new AbortController().signal);
+    const version = await this.#world.commit([file]);
+    this.archive.committed(upTo, version, [file]);
+    return verdicts;
+  }
+
+  async stop(): Promise<void> {
+    await this.archive.idle();
+    this.archive.close();
+  }
+}
+
+async function stores(t: TestContext): Promise<Record<string, ObjectStore>> {
+  const path = await mkdtemp(join(tmpdir(), 'tidemark-archive-'));
+  const fs = await openFsObjectStore({ path, ambient: systemAmbient, logger: silentLogger });
+  t.after(async () => {
+    await fs.close();
+    await rm(path, { recursive: true });
+  });
+  return { fs, remote: new MemoryObjectStore(systemAmbient) };
+}
+
+/** `count` numbers below `below`, the same for the same seed. */
+function numbers(count: number, below: number, seed: number): number[] {
+  let state = seed >>> 0;
+  return Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  });
+}
+
+test('DA2 verdicts stay exact through archives, merges, restarts and every loss', async (t) => {
+  for (const [name, store] of Object.entries(await stores(t))) {
+    const world = await World.open(store);
+    const everything = new MemoryDedupIndex();
+    let writer = await Writer.start(world);
+    for (let span = 0; span < 60; span++) {
+      const words = fingerprints(numbers(400, 40_000, span), span % 5 === 0 ? 2 : 1);
+      const expected = new Uint8Array(400);
+      await everything.lookupOrInsert(words, 400, expected);
+      assert.deepEqual(await writer.span(words), expected, `${name}, span ${span}`);
+      if (span % 10 !== 9) continue;
+      await writer.stop();
+      const [manifest] = await world.keys('manifest.json');
+      const [part] = await world.keys('.part');
+      if (span === 29) await store.delete(manifest!);
+      if (span === 39) await store.put(part!, new Uint8Array(100));
+      if (span === 49) await store.put(manifest!, new Uint8Array([1, 2, 3]));
+      writer = await Writer.start(world);
+    }
+    await writer.stop();
+    const stored = decodeManifest((await store.get((await world.keys('manifest.json'))[0]!))!)!;
+    const levels = Map.groupBy(stored.runs, ({ level }) => level);
+    assert.ok(levels.size > 1, 'runs were merged');
+    assert.ok([...levels.values()].every((runs) => runs.length < 4));
+    assert.ok(writer.index.hotIds < 3 * 1024);
+  }
+});
+
+test('DA2 rows that were taken out of silver may come again', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const words = fingerprints(numbers(3_000, 1e9, 1));
+  for (let from = 0; from < words.length; from += 500 * FINGERPRINT_WORDS) {
+    await writer.span(words.subarray(from, from + 500 * FINGERPRINT_WORDS));
+  }
+  await writer.stop();
+  const [gone] = world.silver.snapshot.files();
+  const bytes = await world.store.get(fingerprintKey(ROOT, gone!.path));
+  await world.commit([], [gone!.path]);
+  const next = await Writer.start(world);
+  assert.equal(
+    (await next.look(words)).filter((verdict) => verdict === 0).length,
+    bytes!.length / 24,
+  );
+});
+
+test('DA2 a manifest that leaves rows out is not believed', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const words = fingerprints(numbers(6_000, 1e9, 1));
+  for (let from = 0; from < words.length; from += 1_000 * FINGERPRINT_WORDS) {
+    await writer.span(words.subarray(from, from + 1_000 * FINGERPRINT_WORDS));
+  }
+  await writer.stop();
+  const [key] = await world.keys('manifest.json');
+  const manifest = decodeManifest((await world.store.get(key!))!)!;
+  await world.store.put(key!, encodeManifest({ ...manifest, runs: manifest.runs.slice(1) }));
+  const next = await Writer.start(world);
+  assert.ok((await next.look(words)).every((verdict) => verdict === 1));
+});
+
+test('SW2 ids of a span that was not committed are in no stored run', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const lost = fingerprints(numbers(1_500, 1e9, 7));
+  await writer.span(fingerprints(numbers(1_500, 1e9, 1)));
+  await writer.look(lost);
+  await writer.archive.derived(writer.index.hotIds, 2, new AbortController().signal);
+  writer.archive.close();
+  const next = await Writer.start(world);
+  assert.ok((await next.look(lost)).every((verdict) => verdict === 0));
+});
+
+test('SH1 shards hold every id once, also when their number changes', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const words = fingerprints(numbers(6_000, 1e9, 3));
+  const rowsOf = (number: number, count: number): Uint32Array => {
+    const rows = [...Array.from({ length: 6_000 }).keys()].filter(
+      (row) => bucketOfHash(words[row * FINGERPRINT_WORDS]!, BUCKETS) % count === number,
+    );
+    return Uint32Array.from(
+      rows.flatMap((row) => [
+        ...words.subarray(row * FINGERPRINT_WORDS, (row + 1) * FINGERPRINT_WORDS),
+      ]),
+    );
+  };
+  for (const number of [0, 1]) {
+    const writer = await Writer.start(world, number, 2);
+    const verdicts = await writer.span(rowsOf(number, 2));
+    assert.ok(verdicts.every((verdict) => verdict === 0));
+    await writer.stop();
+  }
+  for (const [number, count] of [
+    [0, 3],
+    [1, 3],
+    [2, 3],
+    [1, 2],
+    [0, 1],
+  ] as const) {
+    const writer = await Writer.start(world, number, count);
+    assert.ok((await writer.look(rowsOf(number, count))).every((verdict) => verdict === 1));
+    const own = await Writer.start(world, number, count);
+    const ids = await own.look(fingerprints(numbers(100, 1e9, 99)));
+    assert.ok(ids.every((verdict) => verdict === 0));
+  }
+});
+
+test('a store that refuses the archive makes the writer begin again, with nothing lost', async () => {
+  const store = new MemoryObjectStore(systemAmbient);
+  const world = await World.open(store);
+  const writer = await Writer.start(world);
+  const put = store.put.bind(store);
+  store.put = (key, body) =>
+    key.endsWith('.part') ? Promise.reject(new Error('no space')) : put(key, body);
+  const words = fingerprints(numbers(4_000, 1e9, 5));
+  const spans = async (from: number): Promise<void> => {
+    for (let row = from; row < 4_000; row += 500) {
+      const at = row * FINGERPRINT_WORDS;
+      await writer.span(words.subarray(at, at + 500 * FINGERPRINT_WORDS));
+    }
+  };
+  await assert.rejects(spans(0), /no space/);
+  store.put = put;
+  const next = await Writer.start(world);
+  await next.span(words);
+  assert.ok((await next.look(words)).every((verdict) => verdict === 1));
+  const live = world.silver.snapshot.numRecords();
+  assert.equal(live, 4_000);
+  await next.stop();
+});
