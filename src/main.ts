@@ -13,6 +13,7 @@ import { runCli } from './cli/program.ts';
 import { roleCommands } from './cli/roles.ts';
 import { runCommand } from './cli/run.ts';
 import { shutdownSignal } from './cli/shutdown-signal.ts';
+import { CRASH_VARIABLE } from './crash-points.ts';
 import { createLogger, errorFields } from './logger.ts';
 import { OUTAGES_VARIABLE, withOutages } from './operations/drill/outages.ts';
 import { TIDEMARK_VERSION } from './version.ts';
@@ -94,6 +95,12 @@ const realAdapters: Adapters = {
 
 const outages = process.env[OUTAGES_VARIABLE];
 const adapters = outages === undefined ? realAdapters : withOutages(realAdapters, outages);
+
+const crashAt = process.env[CRASH_VARIABLE];
+if (crashAt !== undefined) {
+  const { armCrashPoints } = await import('./crash-striker.ts');
+  armCrashPoints(crashAt, ambient.clock);
+}
 
 const [first, ...rest] = commands;
 process.exitCode = await runCli(

@@ -28,6 +28,7 @@ import type { ComputeThread } from '../actors/runtime/compute-thread.ts';
 import { silverWriter } from '../actors/silver-writer/actor.ts';
 import { shardOf } from '../actors/silver-writer/shard.ts';
 import type { Ambient, Timer } from '../ambient.ts';
+import { crashPoint } from '../crash-points.ts';
 import { type PipelineError } from '../errors.ts';
 import { errorFields, type Logger } from '../logger.ts';
 import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
@@ -323,8 +324,10 @@ export class PipelineNode {
         this.#logger.warn('a queue job without a version was ignored', { job: job.id });
         return;
       }
+      crashPoint(queue === 'gold' ? 'g.job.taken' : 's.job.taken');
       wake();
       await waiters.wait(version);
+      crashPoint(queue === 'gold' ? 'g.job.completed' : 's.job.completed');
     };
     try {
       return await this.#options.ports.queue.consume(queue, follow);

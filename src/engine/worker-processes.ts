@@ -8,6 +8,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Ambient } from '../ambient.ts';
+import { crashPoint } from '../crash-points.ts';
 import type { Logger } from '../logger.ts';
 import {
   type CrashHistory,
@@ -153,6 +154,7 @@ class WorkerProcess {
         stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
       });
       this.#child = child;
+      crashPoint('v.worker.spawned');
       child.on('message', (message) => {
         this.#current = viewOf(message as WorkerReport);
       });

@@ -13,6 +13,7 @@
  * - NA3 Without the state store a node goes on with what it has: the logs decide, not Redis (P1).
  */
 import type { Ambient } from '../ambient.ts';
+import { crashPoint } from '../crash-points.ts';
 import type { PipelineNode } from '../engine/node.ts';
 import type { ErrorCode } from '../errors.ts';
 import { errorFields, type Logger } from '../logger.ts';
@@ -95,6 +96,7 @@ export class NodeAgent {
     }
     this.#stop.abort();
     await this.#loop;
+    crashPoint('v.shutdown.drain');
     await node.close();
     try {
       await Promise.all([...this.#leases.values()].map((lease) => state.releaseLease(lease)));
@@ -212,6 +214,7 @@ export class NodeAgent {
     const lease = await state.acquireLease(unit, node.nodeId, MEMBER_TTL_MS);
     if (!lease) return;
     this.#leases.set(unit, lease);
+    crashPoint('v.rebalance.assigned');
     node.start(unit);
     if (this.#paused) await node.pause();
   }
@@ -219,6 +222,7 @@ export class NodeAgent {
   async #giveBack(unit: Unit): Promise<void> {
     const { node, state, logger } = this.#options;
     await node.release(unit);
+    crashPoint('v.rebalance.revoked');
     const lease = this.#leases.get(unit);
     this.#leases.delete(unit);
     try {

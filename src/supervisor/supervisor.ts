@@ -11,6 +11,7 @@
  * - SU4 Supervision never waits for the source: members come and go while Kafka does not answer.
  */
 import type { Ambient } from '../ambient.ts';
+import { crashPoint } from '../crash-points.ts';
 import { errorFields, type Logger } from '../logger.ts';
 import type { EventSource, TopicInfo } from '../storage/source/event-source.ts';
 import type { Lease, StateStore } from '../storage/state/state-store.ts';
@@ -162,6 +163,7 @@ export class Supervisor {
     }
     if (!this.#lease) {
       this.#lease = await state.acquireLease(LEADER_LEASE, supervisorId, LEADER_TTL_MS);
+      if (this.#lease) crashPoint('v.lease.taken');
       if (this.#lease) this.#emit({ kind: 'leading', supervisorId, epoch: this.#lease.epoch });
     }
     this.#renewDueMs = nowMs + LEADER_TTL_MS / 4;
@@ -324,6 +326,7 @@ export class Supervisor {
     const moves = placementMoves(before, after);
     if (moves.length === 0) return;
     await writePlacement(this.#options.state, before, after);
+    crashPoint('v.assign.saved');
     for (const move of moves) this.#emit({ kind: 'unit-moved', ...move });
   }
 

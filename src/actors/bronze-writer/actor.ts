@@ -2,6 +2,7 @@
  * Shell of the bronze writer: runs the effects that behavior.ts decides on, through the ports.
  */
 import type { Ambient } from '../../ambient.ts';
+import { crashPoint } from '../../crash-points.ts';
 import { errorFields, type Logger } from '../../logger.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import { bronzeAppId, dateText } from '../../pipeline/progress.ts';
@@ -65,17 +66,21 @@ export function bronzeWriter(
   };
 
   const encode = async (batch: Batch, context: EffectContext<BronzeMessage>): Promise<void> => {
+    crashPoint('w.batch.sealed');
     const nowMs = ambient.clock.nowMs();
     const { files, coverage } = await thread.call('encode', {
       chunkIds: batch.chunks.map(({ chunkId }) => chunkId),
       ingestedAtMicros: BigInt(Math.round(nowMs)) * 1000n,
     });
+    crashPoint('w.parquet.encoded');
     const stored = await Promise.all(
       files.map(async (file, index): Promise<NewFile> => {
         const path = dataFilePath(file.dateDays, ambient.ids.id());
         const key = `${table.root}/${path}`;
         const sizeBytes = file.parquet.byteLength;
+        crashPoint('w.file.put.sent');
         await deps.store.put(key, file.parquet);
+        crashPoint('w.file.put.acked');
         deps.cache.put(key, file.batch);
         return {
           path,
@@ -135,6 +140,7 @@ export function bronzeWriter(
     try {
       const nexts = batch.progress.map(({ partition, next }) => [partition, next] as const);
       await deps.source.reportProgress(new Map(nexts));
+      crashPoint('w.kafka.offsetcommit');
     } catch (thrown) {
       deps.logger.info('group offsets could not be reported', errorFields(thrown));
     }
@@ -148,18 +154,22 @@ export function bronzeWriter(
     }
     deps.onCommitted(version, batch.rows);
     const hints: Promise<unknown>[] = batch.progress.map(({ partition, next }) =>
-      deps.state.setHash(`partition:${partition}`, {
-        nextOffset: String(next),
-        worker: deps.workerId,
-        bronzeVersion: String(version),
-        committedAtMs: String(Math.round(ambient.clock.nowMs())),
-      }),
+      deps.state
+        .setHash(`partition:${partition}`, {
+          nextOffset: String(next),
+          worker: deps.workerId,
+          bronzeVersion: String(version),
+          committedAtMs: String(Math.round(ambient.clock.nowMs())),
+        })
+        .then(() => crashPoint('w.redis.offset.set')),
     );
     hints.push(
-      deps.queue.add('silver', {
-        id: `${config.tableName}-bronze-v${version}`,
-        data: { table: table.root, version },
-      }),
+      deps.queue
+        .add('silver', {
+          id: `${config.tableName}-bronze-v${version}`,
+          data: { table: table.root, version },
+        })
+        .then(() => crashPoint('w.queue.added')),
     );
     hints.push(reportProgress(batch));
     for (const result of await Promise.allSettled(hints)) {

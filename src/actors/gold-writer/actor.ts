@@ -15,6 +15,7 @@
  * - GW5 Late rows for a final date change nothing of it: the commit marks the date instead (P7).
  */
 import type { Ambient } from '../../ambient.ts';
+import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import type { Logger } from '../../logger.ts';
 import { transferablesOf } from '../../pipeline/columns.ts';
@@ -175,10 +176,12 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
       return [{ input, aggregates }];
     });
     const staged = { inputs: (await Promise.all(read)).flat(), recompute };
+    crashPoint('g.upstream.read');
     const missing = await thread.call('stage', staged, [...transfer]);
     await loadSlots(missing, span.after, context);
     await loadSlots(recompute, span.upTo, context);
     const encoded = await thread.call('finish', { silverVersion: span.upTo });
+    crashPoint('g.rows.derived');
     const modifiedMs = Math.round(ambient.clock.nowMs());
     const slots = await Promise.all(
       encoded.map(async ({ aggregate, slot, dateDays, events, file }) => {
@@ -187,6 +190,7 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
         const path = dataFilePath(dateDays, ambient.ids.id());
         const sizeBytes = file.parquet.byteLength;
         await store.put(`${tables.get(aggregate)!.root}/${path}`, file.parquet);
+        crashPoint('g.file.put.acked');
         const stored: NewFile = {
           path,
           partitionValues: { _event_date: date },

@@ -3,6 +3,7 @@
  * thread, and hands the chunks to the bronze writer.
  */
 import type { Ambient } from '../../ambient.ts';
+import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
@@ -54,6 +55,7 @@ export function partitionWorker(
 
   const recover = async (context: EffectContext<PartitionMessage>): Promise<void> => {
     const snapshot = await deps.table.refresh();
+    crashPoint('w.snapshot.read');
     refuseRecreatedTopic(snapshot.progressEntries());
     const expected = snapshot.progress(appId);
     const { earliest, latest } = await deps.source.offsets(partition);
@@ -115,6 +117,7 @@ export function partitionWorker(
         grant.release();
         return context.tell({ kind: 'idle', latest: result.latest });
       }
+      crashPoint('w.fetch.received');
       grant.resize(Math.max(result.bytes.byteLength, 1));
       const chunkId = deps.chunkIdNext();
       const thread = deps.bronzeThread();
@@ -123,6 +126,7 @@ export function partitionWorker(
         { chunkId, partition, fromOffset: offset, bytes: result.bytes, aborted: result.aborted },
         [result.bytes.buffer as ArrayBuffer],
       );
+      crashPoint('w.decode.done');
       if (signal.aborted || decoded.next === offset) {
         grant.release();
         await thread.call('release', { chunkIds: [chunkId] });

@@ -14,6 +14,7 @@
  */
 import type { Ambient } from '../../ambient.ts';
 import { otherEvents } from '../../engine/declared-schema.ts';
+import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
 import { transferablesOf } from '../../pipeline/columns.ts';
@@ -226,8 +227,10 @@ export function silverWriter(
     context: EffectContext<Message>,
   ): Promise<{ readonly span: Versions; readonly derived: DerivedSilver }> => {
     const { inputs, upTo, transfer } = await readInputs(wanted);
+    crashPoint('s.upstream.read');
     const owned = buckets.length === config.dedupBuckets ? undefined : new Set(buckets);
     const rows = await deriveRows({ inputs, deadCovered, buckets: owned }, transfer);
+    crashPoint('s.rows.derived');
     const modifiedMs = Math.round(ambient.clock.nowMs());
     const silverFiles = rows.silver.map(async (file): Promise<NewFile> => {
       const path = dataFilePath(file.dateDays, ambient.ids.id());
@@ -236,6 +239,7 @@ export function silverWriter(
         store.put(`${silver.root}/${path}`, file.parquet),
         store.put(fingerprintKey(silver.root, path), file.fingerprints),
       ]);
+      crashPoint('s.file.put.acked');
       deps.goldCache.put(`${silver.root}/${path}`, file.goldBatch);
       return {
         path,

@@ -18,6 +18,7 @@ import {
   silverEncoding,
 } from '../../actors/file-settings.ts';
 import { ComputeThread } from '../../actors/runtime/compute-thread.ts';
+import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import { BRONZE_BOUNDED_COLUMNS } from '../../pipeline/bronze.ts';
 import { archivedBeforeAppId, dateText } from '../../pipeline/progress.ts';
@@ -181,6 +182,7 @@ class Compaction {
     // OP1
     await store.put(`${table.root}/${path}`, file.parquet);
     if (file.fingerprints) await store.put(this.#fingerprintKey(path), file.fingerprints);
+    crashPoint('m.compact.commit');
     const outcome = await table.commit({
       operation: 'OPTIMIZE',
       operationParameters: { predicate: '[]', auto: String(this.#options.share < 1) },

@@ -7,6 +7,7 @@
  * W2 `_last_checkpoint` names only checkpoints that passed W1, and its version never goes back.
  */
 import type { Clock } from '../../ambient.ts';
+import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import type { ObjectStore } from '../object-store/object-store.ts';
 import { checkpointColumns, checkpointEntry, encodeLastCheckpoint } from './checkpoint.ts';
@@ -50,7 +51,9 @@ export async function writeCheckpoint(
     throw unfaithful(key, 'does not decode to what was encoded');
   }
   await clock.yieldTurn();
+  crashPoint('m.checkpoint.part');
   await store.put(key, bytes);
+  crashPoint('m.checkpoint.put');
   const stored = await store.get(key);
   if (!stored || !sameBytes(stored, bytes)) {
     // Another process may have written its own at the same time; only a broken one has to go.
@@ -64,6 +67,7 @@ export async function writeCheckpoint(
   }
   // VC1: the first one stays.
   await store.createIfAbsent(checksumKey(root, version), encodeVersionChecksum(snapshot));
+  crashPoint('m.crc.written');
 
   if (((await reader.lastCheckpointHint()) ?? -1) >= version) return false;
   const hint = encodeLastCheckpoint({
@@ -73,6 +77,7 @@ export async function writeCheckpoint(
     numOfAddFiles: entry.adds.length,
   });
   await store.put(lastCheckpointKey(root), hint);
+  crashPoint('m.lastcheckpoint.put');
   return true;
 }
 

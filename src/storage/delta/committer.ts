@@ -8,6 +8,7 @@
  * M3 Giving up (the signal) is itself an outcome, and it says that the version is undecided.
  */
 import type { Ambient } from '../../ambient.ts';
+import { crashPoint, stageOf } from '../../crash-points.ts';
 import { asPipelineError, assert, type PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
 import type { ObjectStore } from '../object-store/object-store.ts';
@@ -61,13 +62,16 @@ export class Committer {
    */
   async createVersion(entry: LogEntry, signal?: AbortSignal): Promise<VersionOutcome> {
     const { store, root, logger } = this.#options;
+    const stage = stageOf(root);
     const key = commitKey(root, entry.version);
     const body = encodeLogEntry(entry);
     let inDoubt = false;
     for (let attempt = 1; ; attempt++) {
       let failure: PipelineError | undefined;
       try {
+        crashPoint(`${stage}.commit.put.sent`);
         const outcome = await store.createIfAbsent(key, body);
+        crashPoint(`${stage}.commit.put.acked`);
         if (outcome === 'created') {
           return { kind: 'ours', alreadyOurs: false, inDoubt };
         }

@@ -7,6 +7,7 @@
  * LC2 The cutoff is midnight UTC, and what readers still ask for is kept whatever its age.
  * LC3 Files go in the order of versions, so that an interrupted clean-up leaves one contiguous log.
  */
+import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import type { DeltaEnvironment } from './delta-table.ts';
 import { logPrefix, parseLogFileName } from './log-path.ts';
@@ -58,6 +59,7 @@ export async function cleanUpLog(
     // LC3
     const some = keys.slice(from, from + CONCURRENCY);
     if (!dryRun) await Promise.all(some.map((key) => env.store.delete(key)));
+    crashPoint('m.cleanup.deleted');
     files += some.length;
   }
   return { firstVersion, files };

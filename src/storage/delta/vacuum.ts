@@ -9,6 +9,7 @@
  * VA3 Folders that start with `_` are not Delta's and are left alone, but for files that accompany
  *     data files and that the caller can name.
  */
+import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import type { ObjectInfo } from '../object-store/object-store.ts';
 import type { DeltaEnvironment, DeltaTable } from './delta-table.ts';
@@ -134,6 +135,7 @@ async function removeUnneeded(
     for (let from = 0; from < unneeded.length; from += CONCURRENCY) {
       const some = unneeded.slice(from, from + CONCURRENCY);
       await Promise.all(some.map(({ info }) => store.delete(info.key)));
+      crashPoint('m.vacuum.deleted');
     }
   }
   return {
