@@ -194,7 +194,7 @@ export function bronzeWriter(
       held = new Set();
       deps.onThread(thread);
       deps.tellAllPartitions({ kind: 'rewind' });
-      return { state: initialBronzeState(), effects: [] };
+      return { state: initialBronzeState(), effects: [{ kind: 'watch-thread' }] };
     },
     decide(state, message) {
       if (message.kind === 'append') held.add(message.chunk);
@@ -202,6 +202,8 @@ export function bronzeWriter(
     },
     async perform(effect, context) {
       switch (effect.kind) {
+        case 'watch-thread':
+          return thread.watch(context.signal);
         case 'start-latency':
           await ambient.clock.sleep(config.commit.maxLatencyMs, context.signal);
           return context.tell({ kind: 'latency-elapsed', batchId: effect.batchId });

@@ -55,6 +55,8 @@ export type BronzeEvent =
 export type BronzeMessage = BronzeCommand | BronzeEvent;
 
 export type BronzeEffect =
+  /** The partition workers decode in the writer's thread, so its death is noticed here even when idle. */
+  | { readonly kind: 'watch-thread' }
   | { readonly kind: 'start-latency'; readonly batchId: number }
   | { readonly kind: 'encode'; readonly batch: Batch }
   | { readonly kind: 'commit'; readonly batch: Batch; readonly files: readonly NewFile[] }

@@ -58,6 +58,7 @@ export class ComputeThread<Api extends ThreadApi> {
     number,
     { readonly resolve: (value: unknown) => void; readonly reject: (error: PipelineError) => void }
   >();
+  readonly #watchers = new Set<(dead: PipelineError) => void>();
   #idNext = 0;
   #dead: PipelineError | undefined;
 
@@ -92,6 +93,22 @@ export class ComputeThread<Api extends ThreadApi> {
     });
   }
 
+  /**
+   * Waits for the thread's death, for an owner that others call the thread for.
+   * @param signal ends the wait
+   * @throws PipelineError internal when the thread died
+   */
+  async watch(signal: AbortSignal): Promise<void> {
+    const dead =
+      this.#dead ??
+      (await new Promise<PipelineError | undefined>((resolve) => {
+        this.#watchers.add(resolve);
+        if (signal.aborted) resolve(undefined);
+        signal.addEventListener('abort', () => resolve(undefined), { once: true });
+      }));
+    if (dead) throw dead;
+  }
+
   /** Ends the thread now; open calls reject. */
   async terminate(): Promise<void> {
     await this.#thread.terminate();
@@ -115,6 +132,8 @@ export class ComputeThread<Api extends ThreadApi> {
     this.#dead ??= new PipelineError('internal', 'TM_INTERNAL', message, { cause });
     for (const { reject } of this.#open.values()) reject(this.#dead);
     this.#open.clear();
+    for (const tell of this.#watchers) tell(this.#dead);
+    this.#watchers.clear();
   }
 }
 

@@ -162,7 +162,10 @@ export class LogReader {
     const listing =
       version === undefined ? await this.#listFromHint() : await this.#listBefore(version);
     const { lastCommit } = listing;
-    if (lastCommit === undefined && listing.checkpoints.length === 0) return undefined;
+    if (lastCommit === undefined && listing.checkpoints.length === 0) {
+      // R2
+      if (!(await this.readEntry(0))) return undefined;
+    }
     let loaded = await this.#loadCheckpoint(listing.checkpoints);
     if (!loaded && listing.fromVersion > 0) {
       const whole = await this.#list({ fromVersion: 0, toVersion: version });

@@ -45,6 +45,13 @@ describe('opening a log', () => {
     assert.ok(link.faultCount('stale-list') > 0);
   });
 
+  it('finds a table whose only entry the listing lacks (R2)', async () => {
+    const all = await tableOf(0);
+    const { env, script } = all.process();
+    script.next('list', { kind: 'stale-list', missing: 1 }, { times: 5 });
+    assert.equal((await DeltaTable.open(env, ROOT))?.snapshot.version, 0);
+  });
+
   it('asks for an entry by name that the listing lacks in the middle (R2)', async () => {
     const all = await tableOf(6);
     const { env, link } = all.process();
