@@ -143,6 +143,7 @@ class Replay {
           await thread.call('undecide', {});
           derived = await this.#derive(part);
         }
+        // RP2
         return derived.adds.length === 0 ? undefined : { adds: derived.adds };
       },
     });
