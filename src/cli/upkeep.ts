@@ -4,6 +4,9 @@
  */
 import { Maintenance, type MaintenanceTask } from '../engine/maintenance.ts';
 import type { PipelineProcess } from '../engine/pipeline-process.ts';
+import { errorFields } from '../logger.ts';
+import { PipelineCheckpoints } from '../operations/checkpoints/pipeline-checkpoint.ts';
+import type { HousekeepingLake } from '../operations/housekeeping/lake-tables.ts';
 import { housekeepingTasks } from '../operations/housekeeping/schedule.ts';
 import { ReconciliationDesk } from '../operations/reconcile/reconciliation-desk.ts';
 import { LakeCatalog } from '../storage/query/lake-catalog.ts';
@@ -28,17 +31,19 @@ export function startUpkeep(
   const maintenance = new Maintenance({ tasks, queue: ports.queue, ambient, logger });
   return {
     reconciliation,
-    close: async () => void (await Promise.all([maintenance.close(), reconciliation.close()])),
+    close: async () => {
+      await Promise.all([maintenance.close(), reconciliation.close()]);
+      await lastCheckpoint(lakeOf(pipeline));
+    },
   };
 }
 
 function tasksOf(
-  { config, delta }: PipelineProcess,
+  pipeline: PipelineProcess,
   reconciliation: ReconciliationDesk,
 ): readonly MaintenanceTask[] {
-  const catalog = new LakeCatalog(delta);
-  const open = (root: string) => catalog.table(root);
-  const housekeeping = housekeepingTasks({ config, delta, open });
+  const { config } = pipeline;
+  const housekeeping = housekeepingTasks(lakeOf(pipeline));
   if (!config.reconcile.enabled) return housekeeping;
   const daily: MaintenanceTask = {
     name: 'reconcile',
@@ -48,4 +53,18 @@ function tasksOf(
     run: (signal) => reconciliation.reconcileDue(signal),
   };
   return [daily, ...housekeeping];
+}
+
+function lakeOf({ config, delta }: PipelineProcess): HousekeepingLake {
+  const catalog = new LakeCatalog(delta);
+  return { config, delta, open: (root) => catalog.table(root) };
+}
+
+/** What a run leaves behind is described, however short it was. */
+async function lastCheckpoint(lake: HousekeepingLake): Promise<void> {
+  try {
+    await new PipelineCheckpoints(lake).take();
+  } catch (thrown) {
+    lake.delta.logger.info('no last checkpoint was taken', errorFields(thrown));
+  }
 }

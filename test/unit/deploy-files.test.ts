@@ -62,7 +62,7 @@ test('every alert has a severity, a summary and a runbook, and every runbook an 
     assert.match(labels['severity'] ?? '', /^(warning|critical)$/, alert);
     assert.ok(annotations['summary'] && annotations['description'], alert);
   }
-  const runbooks = [...readProjectFile('deploy/runbooks.md').matchAll(/^## (\w+)$/gm)];
+  const runbooks = [...readProjectFile('deploy/runbooks/README.md').matchAll(/^## (\w+)$/gm)];
   assert.deepEqual(
     runbooks.map(([, name]) => name),
     alerts.map(({ alert }) => alert),
