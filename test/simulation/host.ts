@@ -34,6 +34,8 @@ export interface Request<Result> {
   readonly what: string;
   /** Does what is asked; begins and ends in one moment (HO3). */
   readonly effect: () => Promise<Result> | Result;
+  /** Faults pass it by. */
+  readonly isReliable?: boolean;
   /** What the caller sees when it cannot know the outcome; default: `unavailable` is thrown. */
   readonly whenUnknown?: () => Result;
   /** The same for a stale answer, where there is such a thing. */
@@ -125,7 +127,7 @@ export class SimulatedHost {
         this.after(latencyMs, `refused ${what}`, () => reject(error));
       };
       if (this.unreachable.has(service)) return refuse(`${service} is away`);
-      const fault = faults.ofRequest(service, kind);
+      const fault = request.isReliable ? undefined : faults.ofRequest(service, kind);
       time.note(`${this.name} asks ${what} ${fault ?? ''}`);
       const unknown = (): void => {
         if (!request.whenUnknown) return refuse(`no answer from ${service}`);

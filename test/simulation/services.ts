@@ -27,6 +27,8 @@ export interface Witness {
   queued(queue: string, job: Job): void;
 }
 
+const PROBE = '_tidemark/probe/';
+
 /** The lake's store as one process sees it. */
 export function objectStoreOf(
   host: SimulatedHost,
@@ -40,7 +42,11 @@ export function objectStoreOf(
     effect: () => Promise<Result>,
     fate: { readonly whenUnknown?: () => Result; readonly whenStale?: (r: Result) => Result } = {},
   ): Promise<Result> =>
-    host.request({ service: 'store', kind, what: `${operation} ${key}`, effect, ...fate });
+    host.request({
+      ...{ service: 'store', kind, what: `${operation} ${key}`, effect },
+      isReliable: key.startsWith(PROBE),
+      ...fate,
+    });
   return {
     description: `the lake of ${host.name}`,
     get: (key, options) => request('read', 'get', key, () => store.get(key, options)),
@@ -66,6 +72,8 @@ export function objectStoreOf(
         service: 'store',
         kind: 'list',
         what: `list ${prefix} ${options?.startAfter ?? ''}`,
+        // A store that fails the start-up probe is refused, as it should be.
+        isReliable: prefix.startsWith(PROBE),
         effect: async () => {
           const found: ObjectInfo[] = [];
           for await (const info of store.list(prefix, options)) found.push(info);
@@ -103,13 +111,13 @@ export class SimulatedState {
     this.#store = new MemoryStateStore({ clock: this.#clock, data });
   }
 
-  /** The store as one process sees it. */
-  of(host: SimulatedHost, witness: Witness): StateStore {
+  /** The store as one process sees it. @param isReliable faults pass its requests by */
+  of(host: SimulatedHost, witness: Witness, isReliable = false): StateStore {
     const request = <Result>(
       kind: 'read' | 'write',
       what: string,
       effect: () => Promise<Result>,
-    ): Promise<Result> => host.request({ service: 'state', kind, what, effect });
+    ): Promise<Result> => host.request({ service: 'state', kind, what, effect, isReliable });
     return {
       description: `the state of ${host.name}`,
       check: () => request('read', 'check', () => this.#store.check()),
@@ -190,6 +198,8 @@ export class SimulatedQueues {
           this.#add(queue, job);
         });
       },
+      // Nothing in a simulated process is due daily or hourly.
+      repeat: (queue, job) => request(`repeat ${queue} ${job.id}`, () => undefined),
       consume: async (queue, handler, options = {}) => {
         const consumer: QueueConsumer = {
           host,

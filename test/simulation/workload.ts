@@ -8,11 +8,12 @@ import type { SentRecord, SimulatedTopic } from './topic.ts';
 
 /** The pipeline under test; `maxLatency` and buckets vary with the seed. */
 export function pipelineText(random: SeededRandom): string {
+  const writers = pick(random, [1, 1, 2]);
   return `
 name: simulated
 source: {kind: embedded, partitions: 1, topic: events}
 commit: {maxLatency: ${pick(random, ['200ms', '500ms', '1s'])}, maxRows: ${pick(random, [5, 50, 1000])}}
-silver: {dedupBuckets: ${pick(random, [1, 4])}}
+silver: {dedupBuckets: ${pick(random, [writers, 4])}, writers: ${writers}}
 event:
   id: event_id
   time: event_time

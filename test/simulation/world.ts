@@ -8,6 +8,7 @@
 import { createBronzeThreadApi } from '../../src/actors/bronze-writer/bronze-thread.ts';
 import { createGoldThreadApi } from '../../src/actors/gold-writer/gold-thread.ts';
 import type { ThreadApi } from '../../src/actors/runtime/compute-thread.ts';
+import { createDedupThreadApi } from '../../src/actors/silver-writer/dedup-thread.ts';
 import { createSilverThreadApi } from '../../src/actors/silver-writer/silver-thread.ts';
 import type { Adapters } from '../../src/cli/context.ts';
 import { parsePipeline } from '../../src/config.ts';
@@ -96,7 +97,9 @@ export class World {
     this.faults = new Faults(new SeededRandom(seed + 2 ** 41));
     const parsed = parsePipeline(pipelineText(this.random), { environment: {}, cwd: '/' });
     if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
-    this.config = parsed.config;
+    // Few enough ids in memory that many runs keep most of theirs in the store.
+    const dedupBytes = pick(this.random, [8_192, 8_192, parsed.config.limits.dedupBytes]);
+    this.config = { ...parsed.config, limits: { ...parsed.config.limits, dedupBytes } };
     this.topic = new SimulatedTopic(this.time, this.random, {
       name: 'events',
       topicId: '00000000-0000-4000-8000-000000000001',
@@ -125,7 +128,7 @@ export class World {
     const all = [this.bronze, this.silver, this.deadLetter, ...this.gold.values()];
     this.tables = new Map(all.map((table) => [table.root, table]));
     this.#witness = this.#createWitness();
-    this.operator = this.state.of(operator, this.#witness);
+    this.operator = this.state.of(operator, this.#witness, true);
   }
 
   get wallMs(): number {
@@ -253,6 +256,8 @@ export class World {
         return createBronzeThreadApi(data as never, this.codec);
       case 'silver-thread.ts':
         return createSilverThreadApi(data as never, this.codec);
+      case 'dedup-thread.ts':
+        return createDedupThreadApi(data as never, this.codec);
       case 'gold-thread.ts':
         return createGoldThreadApi(data as never, this.codec);
       default:

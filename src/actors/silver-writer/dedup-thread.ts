@@ -12,6 +12,7 @@ import {
   wordsOfBytes,
 } from '../../pipeline/silver/fingerprints.ts';
 import { silverFileSchema } from '../../pipeline/silver/tables.ts';
+import type { ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
 import { serveThread, Transferring } from '../runtime/compute-thread.ts';
 import { ofShard, type Shard } from './shard.ts';
@@ -29,8 +30,11 @@ export interface BuiltPart {
   readonly object: Uint8Array;
 }
 
-/** One dedup thread's calls. */
-export function createDedupThreadApi({ event, shard }: DedupThreadData) {
+/** One dedup thread's calls. @param codec of data files; not shared with another thread */
+export function createDedupThreadApi(
+  { event, shard }: DedupThreadData,
+  codec: ParquetCodec = createParquetCodec(),
+) {
   return {
     /** Parts of a run of all rows of some files that are the shard's. */
     build(call: {
@@ -64,10 +68,7 @@ export function createDedupThreadApi({ event, shard }: DedupThreadData) {
 
     /** Fingerprints of a silver file's rows. */
     fingerprints(call: { readonly parquet: Uint8Array }): Uint8Array {
-      return fingerprintsOf(
-        createParquetCodec().decode(call.parquet, silverFileSchema(event)),
-        event,
-      );
+      return fingerprintsOf(codec.decode(call.parquet, silverFileSchema(event)), event);
     },
   };
 }
