@@ -94,6 +94,18 @@ export class TidemarkProcess {
     return kilobytes * 1024;
   }
 
+  /** Process ids of its children. Linux only. */
+  get children(): readonly number[] {
+    const { pid } = this.#child;
+    const file = `/proc/${pid}/task/${pid}/children`;
+    return readFileSync(file, 'utf8').split(' ').filter(Boolean).map(Number);
+  }
+
+  /** Signals the whole process group and waits for nothing. */
+  send(signal: NodeJS.Signals): void {
+    if (this.isRunning) process.kill(-this.#child.pid!, signal);
+  }
+
   /** Signals the whole process group; resolves when the process is gone. */
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<Exit> {
     if (this.isRunning && this.#child.pid !== undefined) {

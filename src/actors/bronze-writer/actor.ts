@@ -216,6 +216,10 @@ export function bronzeWriter(
         case 'drop':
           return release(effect.chunks);
         case 'fence':
+          // The partition's own worker may be gone already: this line is what tells of the attempt.
+          deps.logger.warn('a commit was fenced: another worker owns the partition', {
+            partition: effect.partition,
+          });
           return deps.tellPartition(effect.partition, { kind: 'fenced' });
       }
     },
