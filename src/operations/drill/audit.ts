@@ -2,7 +2,7 @@
  * The count after a drill: what the tables hold, by SQL on their rows, against what was produced. The
  * pipeline's own counters are not asked; `verify --deep` has to find nothing besides.
  */
-import { GOLD_TABLES, NEW_FIELD } from './definition.ts';
+import { GOLD_TABLES } from './definition.ts';
 import type { DrillTruth } from './feed.ts';
 import type { Sandbox } from './sandbox.ts';
 
@@ -11,6 +11,14 @@ export interface Check {
   readonly what: string;
   readonly expected: number;
   readonly actual: number;
+}
+
+/** A further number that a scenario says the tables must hold. */
+export interface Expectation {
+  readonly what: string;
+  /** A query of one number. */
+  readonly sql: string;
+  readonly expected: number;
 }
 
 export interface Audit {
@@ -31,14 +39,14 @@ interface Ledger {
 
 /**
  * Counts; the pipeline must have stopped.
- * @param eventsWithField events that have the new field, where the schema was changed
+ * @throws PipelineError internal when the tables cannot be queried
  */
 export async function audit(
   sandbox: Sandbox,
   truth: DrillTruth,
-  eventsWithField: number | undefined,
+  expectations: readonly Expectation[],
 ): Promise<Audit> {
-  const checks = await count(sandbox, truth, eventsWithField);
+  const checks = await count(sandbox, truth, expectations);
   const ledger = await sandbox.json<Ledger>('verify', '--deep');
   const violations = (ledger.violations ?? []).map(({ kind, message }) => `${kind}: ${message}`);
   if (ledger.ok !== true && violations.length === 0) {
@@ -62,23 +70,23 @@ const COUNTS_ROWS = /rows|ids|requests/;
 async function count(
   sandbox: Sandbox,
   truth: DrillTruth,
-  eventsWithField: number | undefined,
+  expectations: readonly Expectation[],
 ): Promise<readonly Check[]> {
   const table = sandbox.config.tableName;
   const sums = `sum(request_bytes) AS request_bytes, sum(response_bytes) AS response_bytes`;
-  const newField = eventsWithField === undefined ? '' : `, count(${NEW_FIELD}) AS with_field`;
+  const further = expectations.map(({ sql }, i) => `, (${sql}) AS further_${i}`).join('');
   const [counted] = await sandbox.json<readonly Readonly<Record<string, unknown>>[]>(
     'sql',
     `WITH bronze AS (SELECT count(*) AS records FROM bronze.${table}),
       dead AS (SELECT count(*) AS dead FROM bronze.${table}_dlq),
       silver AS (SELECT count(*) AS events, count(DISTINCT event_id) AS ids,
-        count(*) FILTER (_is_late_arriving) AS late, ${sums}${newField} FROM silver.${table}),
+        count(*) FILTER (_is_late_arriving) AS late, ${sums} FROM silver.${table}),
       ${GOLD_TABLES.map((gold) => `${gold} AS (SELECT sum(requests) AS requests, ${sums} FROM gold.${gold})`).join(', ')}
     SELECT bronze.*, dead.*, silver.*, ${GOLD_TABLES.flatMap((gold) =>
       ['requests', 'request_bytes', 'response_bytes'].map(
         (column) => `${gold}.${column} AS ${gold}_${column}`,
       ),
-    ).join(', ')} FROM bronze, dead, silver, ${GOLD_TABLES.join(', ')}`,
+    ).join(', ')}${further} FROM bronze, dead, silver, ${GOLD_TABLES.join(', ')}`,
   );
   const check = (what: string, expected: number, column: string): Check => ({
     what,
@@ -93,13 +101,11 @@ async function count(
     check('silver late', truth.late, 'late'),
     check('silver request bytes', truth.requestBytes, 'request_bytes'),
     check('silver response bytes', truth.responseBytes, 'response_bytes'),
-    ...(eventsWithField === undefined
-      ? []
-      : [check(`silver ${NEW_FIELD}`, eventsWithField, 'with_field')]),
     ...GOLD_TABLES.flatMap((gold) => [
       check(`${gold} requests`, truth.events, `${gold}_requests`),
       check(`${gold} request bytes`, truth.requestBytes, `${gold}_request_bytes`),
       check(`${gold} response bytes`, truth.responseBytes, `${gold}_response_bytes`),
     ]),
+    ...expectations.map(({ what, expected }, i) => check(what, expected, `further_${i}`)),
   ];
 }

@@ -62,9 +62,7 @@ export async function playScenario(
     stage = await openStage(host, sandbox, scenario, { opened, say });
     await perform(stage, scenario);
     say('counting');
-    const { name } = scenario;
-    const eventsWithField = name === 'schema-change' ? stage.feed.eventsWithField : undefined;
-    audited = await audit(sandbox, stage.feed.truth(), eventsWithField);
+    audited = await audit(sandbox, stage.feed.truth(), scenario.expects?.(stage) ?? []);
   } catch (thrown) {
     const error = asPipelineError(thrown);
     if (error.code === 'TM_STOPPED' || host.signal.aborted) throw stopped();

@@ -147,6 +147,15 @@ export class Sandbox {
     }
   }
 
+  /** Runs a command that must end well. @throws PipelineError internal when it does not */
+  async succeed(command: string, ...args: readonly string[]): Promise<void> {
+    const { code, stdout, stderr } = await this.command(command, ...args);
+    if (code === 0) return;
+    const said = `${stdout}\n${stderr}`.trim().slice(-500);
+    const message = `tidemark ${command} ended with ${code}: ${said}`;
+    throw new PipelineError('internal', 'TM_INTERNAL', message);
+  }
+
   /** Removes all of it; what cannot be removed is named in the log. */
   remove(): Promise<void> {
     return removeAll(this.#host, this.#remove);

@@ -3,6 +3,9 @@
  * its own sandbox only (SB1, SB2), at a moment when events are flowing.
  */
 import { SeededRandom } from '../../pipeline/generator/seeded-random.ts';
+import type { Expectation } from './audit.ts';
+import type { DrillHost } from './drill-host.ts';
+import { dateText } from '../../pipeline/progress.ts';
 import { eventSection, NEW_FIELD, PARTITIONS } from './definition.ts';
 import { type Api, callApi } from './rest-call.ts';
 import type { Breakable } from './sandbox.ts';
@@ -17,12 +20,15 @@ export interface Scenario {
   /** Worker groups of the pipeline. */
   readonly workers: number;
   play(stage: Stage): Promise<void>;
+  /** What the tables must hold besides all events, once it was played. */
+  expects?(stage: Stage): readonly Expectation[];
 }
 
 const OUTAGE_MS = 8_000;
 const STORM_MS = 10_000;
 const STORM_STEP_MS = 250;
 const FLOOD_RECORDS = 5_000;
+const UNDECLARED_MS = 4_000;
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
 
@@ -84,36 +90,37 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     name: 'late',
-    breaks: `${FLOOD_RECORDS} events of the day before, two to six hours late, in one flood`,
+    breaks: `${FLOOD_RECORDS} events of the day before in one flood; that day reconciled, late ones again`,
     promised: PROMISED,
     workers: 2,
-    play: async (stage) => {
-      stage.broken('a flood of late events');
-      const { clock } = stage.host.ambient;
-      const midnightMs = Math.floor(clock.nowMs() / DAY_MS) * DAY_MS;
-      // Arrivals at one in the night: an event two to six hours older is of the day before.
-      await stage.feed.flood({
-        records: FLOOD_RECORDS,
-        startMs: midnightMs - DAY_MS + HOUR_MS,
-        late: 1,
-      });
-      stage.over();
-    },
+    play: flood,
+    expects: ({ host, sandbox }) => [
+      {
+        what: 'gold not final',
+        sql: `SELECT count(*) FROM gold.drill_hourly WHERE _event_date = DATE '${lateDate(host)}'
+          AND NOT (_is_final AND _source = 'batch' AND _revision = 2)`,
+        expected: 0,
+      },
+      {
+        what: 'gold windows reported as changed, if there are none',
+        sql: `SELECT (count(*) = 0)::INT FROM gold.${sandbox.config.tableName}_reconciliation`,
+        expected: 0,
+      },
+    ],
   },
   {
     name: 'schema-change',
-    breaks: 'events with a new field arrive; the pipeline file declares it afterwards',
+    breaks: 'a new field arrives before it is declared; schema apply, then replay --rebuild',
     promised: PROMISED,
     workers: 2,
-    play: async (stage) => {
-      stage.broken('events have a new field');
-      stage.feed.addField(NEW_FIELD);
-      await stage.pause(4_000);
-      await stage.stopRun();
-      await stage.sandbox.declare({ event: eventSection(2) });
-      stage.over('started again with the new schema');
-      stage.startRun();
-    },
+    play: changeSchema,
+    expects: ({ feed, sandbox }) => [
+      {
+        what: `silver ${NEW_FIELD}`,
+        sql: `SELECT count(${NEW_FIELD}) FROM silver.${sandbox.config.tableName}`,
+        expected: feed.eventsWithField,
+      },
+    ],
   },
 ];
 
@@ -187,4 +194,45 @@ function place(api: Api, partition: number, worker: string | null): Promise<unkn
 
 function drain(api: Api, worker: string, draining: boolean): Promise<unknown> {
   return callApi(api, 'POST', `/v1/workers/${worker}/drain`, { draining });
+}
+
+/** Arrivals at one in the night: an event two to six hours older is of the day before. */
+function lateArrivalMs({ ambient }: DrillHost): number {
+  return Math.floor(ambient.clock.nowMs() / DAY_MS) * DAY_MS - DAY_MS + HOUR_MS;
+}
+
+function lateDate(host: DrillHost): string {
+  return dateText(Math.floor(lateArrivalMs(host) / DAY_MS) - 1);
+}
+
+/** The second flood finds its day final: its windows change with the next reconciliation only (P7). */
+async function flood(stage: Stage): Promise<void> {
+  const { feed, sandbox, host } = stage;
+  const startMs = lateArrivalMs(host);
+  const date = lateDate(host);
+  stage.broken('a flood of late events');
+  await feed.flood({ records: FLOOD_RECORDS, startMs, late: 1 });
+  stage.over();
+  await stage.gold(feed.produced);
+  await sandbox.succeed('reconcile', '--date', date);
+  await feed.flood({ records: FLOOD_RECORDS / 10, startMs, late: 1 });
+  await stage.gold(feed.produced);
+  await sandbox.succeed('reconcile', '--date', date);
+}
+
+async function changeSchema(stage: Stage): Promise<void> {
+  const { feed, sandbox, host } = stage;
+  stage.broken('events have a new field');
+  feed.addField(NEW_FIELD);
+  await stage.pause(UNDECLARED_MS);
+  await stage.stopRun();
+  await sandbox.declare({ event: eventSection(2) });
+  await sandbox.succeed('schema apply');
+  stage.over('started again with the new schema');
+  stage.startRun();
+  await stage.gold(feed.produced);
+  const nowMs = host.ambient.clock.nowMs();
+  // The events of this drill are up to six hours old.
+  const days = new Set([nowMs - 6 * HOUR_MS, nowMs].map((ms) => Math.floor(ms / DAY_MS)));
+  for (const day of days) await sandbox.succeed('replay', '--rebuild', '--date', dateText(day));
 }

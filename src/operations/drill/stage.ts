@@ -28,6 +28,7 @@ export interface Recovery {
 
 const POLL_MS = 100;
 const START_WITHIN_MS = 90_000;
+const GOLD_WITHIN_MS = 120_000;
 const CALM_MS = 3_000;
 const STOP_WITHIN_MS = 40_000;
 
@@ -123,6 +124,11 @@ export class Stage {
     await this.until('events are in gold', START_WITHIN_MS, () => this.watch.last.gold > 0);
     this.#say('running');
     await this.pause(CALM_MS);
+  }
+
+  /** Waits until gold has that many records. @throws like `until` */
+  gold(records: number): Promise<void> {
+    return this.until('records are in gold', GOLD_WITHIN_MS, () => this.watch.last.gold >= records);
   }
 
   /**

@@ -1,5 +1,4 @@
 /** The topic admin on Kafka, by kafkajs. */
-import { KafkaJSProtocolError } from 'kafkajs';
 import { PipelineError } from '../../errors.ts';
 import { createKafkaClient } from './kafka-client.ts';
 import { sourceError } from './kafka-connection.ts';
@@ -42,21 +41,35 @@ export async function openKafkaTopicAdmin(
   };
 }
 
+/** A protocol error of kafkajs. */
+interface Refusal {
+  readonly type?: string;
+  readonly retriable?: boolean;
+  readonly message: string;
+}
+
 const GONE = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'GROUP_ID_NOT_FOUND']);
 
+/** What the broker answered; kafkajs gives one error per topic or group. */
+function refusalsOf(thrown: unknown): readonly Refusal[] {
+  const { errors, groups, type } = thrown as {
+    readonly errors?: readonly Refusal[];
+    readonly groups?: readonly { readonly error?: Refusal }[];
+    readonly type?: string;
+  };
+  if (groups) return groups.flatMap(({ error }) => error ?? []);
+  return errors ?? (type === undefined ? [] : [thrown as Refusal]);
+}
+
 function unlessGone(thrown: unknown): void {
-  const { cause } = thrown as { readonly cause?: unknown };
-  const failures = (cause as { readonly groups?: readonly { readonly error?: unknown }[] })?.groups;
-  const errors = failures ? failures.map(({ error }) => error) : [cause];
-  const isGone = (error: unknown): boolean => GONE.has((error as { type?: string })?.type ?? '');
-  if (!errors.every(isGone)) throw thrown;
+  const refusals = refusalsOf((thrown as Error).cause);
+  if (refusals.length === 0 || refusals.some(({ type }) => !GONE.has(type ?? ''))) throw thrown;
 }
 
 /** What no retry cures, such as a missing right. */
 function refusal(thrown: unknown, topic: string): PipelineError | undefined {
-  if (!(thrown instanceof KafkaJSProtocolError) || thrown.retriable) return undefined;
-  if (GONE.has(thrown.type)) return undefined;
-  return invalid(`Kafka refuses: ${thrown.message}`, topic, thrown);
+  const final = refusalsOf(thrown).find(({ retriable }) => retriable !== true);
+  return final && invalid(`Kafka refuses: ${final.message}`, topic, thrown);
 }
 
 function invalid(message: string, topic: string, cause?: unknown): PipelineError {
