@@ -81,12 +81,18 @@ async function editsOf(
   return { files, wasRebuilt, wasRestored };
 }
 
-/** The operations that change silver outside the stream, by the names of their commits. */
+/** What the edits of silver are called in its log. */
 function editKind(operation: string): 'retried' | 'replayed' | 'rebuilt' | 'restored' {
-  if (/RETRY/i.test(operation)) return 'retried';
-  if (/REBUILD|SCHEMA/i.test(operation)) return 'rebuilt';
-  if (/RESTORE/i.test(operation)) return 'restored';
-  return 'replayed';
+  switch (operation) {
+    case 'RETRY':
+      return 'retried';
+    case 'REBUILD':
+      return 'rebuilt';
+    case 'RESTORE':
+      return 'restored';
+    default:
+      return 'replayed';
+  }
 }
 
 function pathsOf(snapshot: Snapshot, date: string): Set<string> {

@@ -82,9 +82,10 @@ export async function viewLake(lake: ReconcileLake): Promise<LakeView> {
   };
 }
 
-/** @returns undefined when the date is final and nothing came for it since */
-export function needOf(gold: GoldView, date: string): Need | undefined {
+/** @returns undefined when the date is final and nothing came for it since, or it has no rows */
+export function needOf(view: LakeView, gold: GoldView, date: string): Need | undefined {
   const known = gold.dates.get(date);
+  if (!known && !view.silverFiles.has(date)) return undefined;
   if (known?.finalVersion === undefined) return 'not final';
   return (known.lateVersion ?? 0) > known.finalVersion ? 'late data' : undefined;
 }
@@ -97,7 +98,7 @@ export function datesInNeed(view: LakeView): string[] {
   ]);
   dates.delete('');
   return [...dates]
-    .filter((date) => view.gold.some((gold) => needOf(gold, date) !== undefined))
+    .filter((date) => view.gold.some((gold) => needOf(view, gold, date) !== undefined))
     .toSorted();
 }
 

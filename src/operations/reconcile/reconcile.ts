@@ -178,7 +178,7 @@ class DateReconciliation {
     if (state.kind === 'open') return { date, ...state };
     const known = view.gold.flatMap((gold) => gold.dates.get(date) ?? []);
     if (known.length === 0 && !view.silverFiles.has(date)) return { date, kind: 'empty' };
-    if (view.gold.some((gold) => needOf(gold, date) !== undefined)) return undefined;
+    if (view.gold.some((gold) => needOf(view, gold, date) !== undefined)) return undefined;
     const tables = [...this.#done.values()];
     if (tables.length > 0) {
       return { date, kind: 'reconciled', silverVersion: this.#silverVersion, tables };
@@ -190,7 +190,7 @@ class DateReconciliation {
   #wanted(view: LakeView): Promise<WantedTable[]> {
     const lake = this.#lake;
     const date = this.#date;
-    const inNeed = view.gold.filter((gold) => needOf(gold, date) !== undefined);
+    const inNeed = view.gold.filter((gold) => needOf(view, gold, date) !== undefined);
     return Promise.all(
       inNeed.map(async (gold) => {
         const known = gold.dates.get(date);

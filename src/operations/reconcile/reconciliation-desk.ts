@@ -161,7 +161,7 @@ export class ReconciliationDesk implements ReconciliationControl {
             changedWindows: notes.reduce((sum, note) => sum + note.changedWindows, 0),
             reason: null,
           };
-    const needs = view.gold.flatMap((gold) => needOf(gold, date) ?? []);
+    const needs = view.gold.flatMap((gold) => needOf(view, gold, date) ?? []);
     if (needs.length === 0) return { date, ...last, state: 'done' };
     if (stateOfDate(this.#lake.config, view, date).kind === 'open') return undefined;
     const reason = needs.includes('late data')

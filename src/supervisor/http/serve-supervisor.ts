@@ -83,7 +83,7 @@ function queueBoardPlace(
 ): QueueBoardPlace | undefined {
   const { bullmqPrefix } = queue;
   if (config.state.kind !== 'redis' || bullmqPrefix === undefined) return undefined;
-  return { redisUrl: config.state.url, bullmqPrefix, queues: ['silver', 'gold'] };
+  return { redisUrl: config.state.url, bullmqPrefix, queues: ['silver', 'gold', 'maintenance'] };
 }
 
 function numbersOfThisProcess({ clock }: Ambient): ProcessNumbers {

@@ -5,7 +5,9 @@ import { PipelineError } from '../../../src/errors.ts';
 import { parseGoldTags } from '../../../src/pipeline/gold/gold-tags.ts';
 import { goldLateAppId } from '../../../src/pipeline/progress.ts';
 import { reconcile } from '../../../src/operations/reconcile/reconcile.ts';
+import { ReconciliationDesk } from '../../../src/operations/reconcile/reconciliation-desk.ts';
 import type { ObjectStore } from '../../../src/storage/object-store/object-store.ts';
+import { eventually } from '../../support/eventually.ts';
 import { SilverLake } from '../../support/silver-lake.ts';
 
 const DATE = '2026-11-22';
@@ -306,4 +308,34 @@ test('dates are computed in parts when their windows exceed the memory for them'
       [4_800, 0],
     ],
   );
+});
+
+test('the supervisor lists what is due, starts it on request, and refuses open dates', async (t) => {
+  const lake = await streamed(t);
+  await lake.write([{ at: '2026-11-23T10:00:00Z' }]);
+  await lake.stream(t);
+  const desk = new ReconciliationDesk(await lake.elsewhere());
+  t.after(() => desk.close());
+  const listed = async (): Promise<unknown> =>
+    (await desk.list()).map(({ date, state, changedWindows }) => [date, state, changedWindows]);
+  assert.deepEqual(await listed(), [[DATE, 'needed', null]]);
+  const refused = await desk.start({ date: '2026-11-23' });
+  assert.equal(refused.kind, 'conflict');
+  assert.deepEqual(await desk.start({}), { kind: 'done', value: { dates: [DATE] } });
+  assert.equal((await desk.start({})).kind, 'conflict', 'one at a time');
+  await eventually(async () => assert.deepEqual(await listed(), [[DATE, 'done', 0]]));
+  await lake.write([{ at: '2026-11-22T08:30:00Z', late: true }]);
+  await lake.stream(t);
+  assert.deepEqual(await listed(), [[DATE, 'needed', 0]]);
+  await desk.reconcileDue(new AbortController().signal);
+  assert.deepEqual(await listed(), [[DATE, 'done', 2]]);
+});
+
+test('a dead letter that was retried is the cause of what it changed', async (t) => {
+  const lake = await reconciled(t);
+  await lake.write([{ at: '2026-11-22T08:30:00Z', late: true }], { editAs: 'RETRY' });
+  await lake.stream(t);
+  const [outcome] = await reconcile(await lake.elsewhere());
+  assert.ok(outcome?.kind === 'reconciled');
+  assert.deepEqual(outcome.tables[0]!.windowsByCause, { dead_letter_retried: 1 });
 });
