@@ -2,8 +2,9 @@
  * `npm run bench`: Tidemark beside Spark on the same events, the same broker and the same machine, as
  * ratios. Linux only. Every figure is also a line of JSON in `.tools/bench-results.jsonl`.
  *
- * `npm run bench -- [--only throughput|bronze|freshness] [--rounds N] [--events N] [--no-spark]
- *   [--seconds N] [--rate N] [--profile]`
+ * `npm run bench -- [--only throughput|bronze|freshness|dedup] [--rounds N] [--events N] [--no-spark]
+ *   [--seconds N] [--rate N] [--profile] [--ids N]`. `dedup` needs 8 GB of disk at its 100,000,000 ids
+ * and runs only when it is asked for.
  *
  * Invariants:
  * - BN1 A run whose tables differ from the generator's truth ends the benchmark with exit code 1.
@@ -17,11 +18,12 @@ import { byteText, groupDigits, textTable } from '../../src/cli/text-table.ts';
 import { toolsDir } from '../tool-install.ts';
 import { type Figures, type Run, runSpark, runTidemark, runTidemarkBronze } from './contenders.ts';
 import { type BenchEnvironment, eventData, newTopic, openEnvironment } from './environment.ts';
+import { dedupText, measureDedup } from './dedup.ts';
 import { type Freshness, measureFreshness } from './freshness.ts';
 import { loadAverage } from './measured-process.ts';
 import { profileTidemark, type ThreadProfile } from './profile.ts';
 
-const SECTIONS = ['throughput', 'bronze', 'freshness'] as const;
+const SECTIONS = ['throughput', 'bronze', 'freshness', 'dedup'] as const;
 type Section = (typeof SECTIONS)[number];
 
 const { values: options } = parseArgs({
@@ -33,6 +35,7 @@ const { values: options } = parseArgs({
     rate: { type: 'string', default: '2000' },
     'no-spark': { type: 'boolean', default: false },
     profile: { type: 'boolean', default: false },
+    ids: { type: 'string', default: '100000000' },
   },
 });
 const rounds = Number(options.rounds);
@@ -194,6 +197,14 @@ async function freshness(bench: BenchEnvironment): Promise<void> {
 if (options.only !== undefined && !SECTIONS.some((section) => section === options.only)) {
   note(`--only takes ${SECTIONS.join(', ')}`);
   process.exit(2);
+}
+if (options.only === 'dedup') {
+  const figures = await measureDedup(Number(options.ids), note);
+  record('dedup', { ids: Number(options.ids), load: loadAverage(), ...figures });
+  for (const [name, some] of Object.entries(figures)) {
+    if (typeof some === 'object') process.stdout.write(dedupText(name, some));
+  }
+  process.exit();
 }
 const bench = await openEnvironment();
 try {

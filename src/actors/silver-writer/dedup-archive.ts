@@ -308,6 +308,7 @@ export class DedupArchive {
 
   /** Moves the pending files, all those up to silver version `version`, into a run. */
   async #archive(version: number): Promise<void> {
+    // DA1: pending files are committed ones.
     const files = this.#pending;
     this.#pending = [];
     await this.#buildRun(files, 0);

@@ -49,6 +49,7 @@ export async function mergeRuns(
     await parts.add(merged, built);
     await detachPassed(inputs, range, parts);
   }
+  // MG2
   const run = merged.finish();
   if (run.entry.rows !== rows) throw corruptPart();
   return run;

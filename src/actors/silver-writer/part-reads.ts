@@ -25,6 +25,7 @@ type ReadReply =
   | { readonly id: number; readonly bytes: readonly Uint8Array[] }
   | { readonly id: number; readonly error: Pick<PipelineError, 'kind' | 'code' | 'message'> };
 
+/** PR2 */
 const CONCURRENCY = 32;
 
 /** The thread's side: parts by number, and reads of them. */
@@ -79,6 +80,7 @@ export class PartFiles {
     const remote: number[] = [];
     for (const [i, read] of reads.entries()) {
       const file = this.#files.get(read.part);
+      // PR1
       if (file === undefined) remote.push(i);
       else results[i] = readLocal(file, read);
     }

@@ -112,6 +112,7 @@ export class PartStore {
 
   /** Stores a part of a run and lets it answer lookups (PS2). */
   async add(run: OpenRun, { prefix, rows, headCrc, object }: BuiltPart): Promise<void> {
+    // PS1
     const name = `${this.#ambient.ids.id()}.part`;
     await this.#store.put(`${this.#folder}/${name}`, object);
     const head = object.slice(0, headBytesOf(rows));

@@ -42,6 +42,7 @@ export function shardTag({ number, count }: Shard): string {
 /** Whether a file may hold ids of the shard: all of its rows, some, or none. */
 export function rowsOfShard(file: Pick<NewFile, 'tags'>, shard: Shard): 'all' | 'some' | 'none' {
   if (shard.count === 1) return 'all';
+  // SH2
   const tag = file.tags?.[SHARD_TAG];
   if (tag === shardTag(shard)) return 'all';
   return tag?.endsWith(`/${shard.count}`) ? 'none' : 'some';

@@ -51,7 +51,7 @@ export function inRange(word1: number, { prefixBits, prefix }: HashRange): boole
   return prefixBits === 0 || word1 >>> (32 - prefixBits) === prefix;
 }
 
-/** Bucket of a second hash word. */
+/** Bucket of a second hash word (DP2). */
 function bucketOf(word1: number, prefixBits: number, bucketBits: number): number {
   return (word1 << prefixBits) >>> (32 - bucketBits);
 }
@@ -92,6 +92,7 @@ export function buildPart(
       const row = --directory[bucketOf(word1, prefixBits, bucketBits)]!;
       tags[row] = input[at + 2]!;
       const to = firstRow + row * FINGERPRINT_WORDS;
+      // DP3
       words[to] = input[at]! || 1;
       for (let i = 1; i < FINGERPRINT_WORDS; i++) words[to + i] = input[at + i]!;
     }

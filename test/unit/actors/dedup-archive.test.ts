@@ -366,3 +366,22 @@ test('a store that refuses the archive makes the writer begin again, with nothin
   assert.equal(live, 4_000);
   await next.stop();
 });
+
+test('DA4 old objects that no manifest names are deleted, younger ones and those of runs are kept', async () => {
+  const dayMs = 86_400_000;
+  let nowMs = 10 * dayMs;
+  const store = new MemoryObjectStore({ clock: { nowMs: () => nowMs } });
+  const world = await World.open(store);
+  const writer = await Writer.start(world);
+  await writer.span(fingerprints(numbers(1_100, 1e9, 1)));
+  await writer.stop();
+  const named = [...(await world.keys('.part')), ...(await world.keys('manifest.json'))];
+  const folder = named[0]!.slice(0, named[0]!.lastIndexOf('/'));
+  await store.put(`${folder}/left.part`, new Uint8Array(1));
+  await store.put(`${ROOT}/_dedup/index/0-of-7/manifest.json`, new Uint8Array(1));
+  nowMs = systemAmbient.clock.nowMs();
+  await store.put(`${folder}/young.part`, new Uint8Array(1));
+  await (await Writer.start(world)).stop();
+  const kept = (await world.keys('')).filter((key) => key.includes('/index/'));
+  assert.deepEqual(new Set(kept), new Set([...named, `${folder}/young.part`]));
+});
