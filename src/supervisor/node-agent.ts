@@ -173,7 +173,8 @@ export class NodeAgent {
     this.#draining = control.draining.has(node.nodeId);
     // An empty plan means that Redis lost it, not that nobody should work (NA3).
     if (placement.size > 0) {
-      for (const unit of node.units) {
+      // A unit that ended here and waits to be tried again has only its lease left to give back.
+      for (const unit of new Set([...node.units, ...this.#leases.keys()])) {
         if (placement.get(unit) !== node.nodeId) void this.#giveBack(unit);
       }
       await this.#endFailed();

@@ -5,7 +5,12 @@ import { type ErrorKind, PipelineError } from '../../../src/errors.ts';
 import { silentLogger } from '../../../src/logger.ts';
 import { MemoryStateStore } from '../../../src/storage/state/memory-state-store.ts';
 import type { StateStore } from '../../../src/storage/state/state-store.ts';
-import { readPlacement, setDraining, setPaused } from '../../../src/supervisor/control.ts';
+import {
+  readPlacement,
+  setDraining,
+  setPaused,
+  writePlacement,
+} from '../../../src/supervisor/control.ts';
 import { announceMember, HEARTBEAT_MS, memberLease } from '../../../src/supervisor/membership.ts';
 import { type AgentNode, NodeAgent } from '../../../src/supervisor/node-agent.ts';
 import { Supervisor, type SupervisorEvent } from '../../../src/supervisor/supervisor.ts';
@@ -277,4 +282,18 @@ test('new partitions are placed while running, draining and pausing reach the no
   await eventually(() => first.node.units.size === 0 && second.node.units.size === 8, {
     withinMs: 15_000,
   });
+});
+
+test('NA1 a unit that failed here and was moved meanwhile gives its lease back', async (t) => {
+  const { state, join } = world(t);
+  const first = join('a');
+  const toFirst = new Map<Unit, string>([['partition:0', 'a']]);
+  const toSecond = new Map<Unit, string>([['partition:0', 'b']]);
+  await writePlacement(state, new Map(), toFirst);
+  await eventually(() => first.node.units.has('partition:0'));
+  first.node.fail('partition:0', 'fenced');
+  await eventually(() => first.node.history.includes('abandon partition:0'));
+  const second = join('b');
+  await writePlacement(state, toFirst, toSecond);
+  await eventually(() => second.node.units.has('partition:0'));
 });
