@@ -9,6 +9,7 @@
  */
 import { PipelineError } from '../errors.ts';
 import type { AggregateConfig, EventConfig, MeasureConfig } from '../pipeline/pipeline-config.ts';
+import { struct } from '../pipeline/types.ts';
 import type { Snapshot } from '../storage/delta/snapshot.ts';
 import { schemaFromJson, schemaToJson, typeName } from '../storage/delta/schema-json.ts';
 
@@ -56,6 +57,22 @@ export function otherEvents(properties: Properties, event: EventConfig): readonl
   return declaredEvents(properties).filter(
     (other) => other.schemaVersion !== event.schemaVersion && other.id === event.id,
   );
+}
+
+/**
+ * The event with every field that was ever declared, for fingerprints of rows read back: a row has the
+ * fields of its own schema, and null, which counts for nothing, in the others (H2 of payload-hash).
+ */
+export function eventOfAllSchemas(properties: Properties, event: EventConfig): EventConfig {
+  const names = new Set(event.schema.fields.map(({ name }) => name));
+  const earlier = declaredEvents(properties).flatMap(({ schema }) => schema.fields);
+  const fields = [...event.schema.fields];
+  for (const field of earlier) {
+    if (names.has(field.name)) continue;
+    names.add(field.name);
+    fields.push(field);
+  }
+  return { ...event, schema: struct(fields) };
 }
 
 /** Whether two declarations mean the same, whatever the order of their fields. */

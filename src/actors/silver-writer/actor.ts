@@ -13,7 +13,7 @@
  *   their writers did, are brought level one set after another before the stream goes on (P2, P9).
  */
 import type { Ambient } from '../../ambient.ts';
-import { otherEvents } from '../../engine/declared-schema.ts';
+import { eventOfAllSchemas, otherEvents } from '../../engine/declared-schema.ts';
 import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
@@ -414,7 +414,10 @@ export function silverWriter(
         dedupThread: () =>
           (dedupThread ??= new ComputeThread<DedupThreadApi>(
             new URL('./dedup-thread.ts', import.meta.url),
-            { event, shard } satisfies DedupThreadData,
+            {
+              event: eventOfAllSchemas(silver.snapshot.configuration, event),
+              shard,
+            } satisfies DedupThreadData,
             ambient.threads,
           )),
       });

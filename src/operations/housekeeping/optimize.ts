@@ -19,6 +19,7 @@ import {
 } from '../../actors/file-settings.ts';
 import { ComputeThread } from '../../actors/runtime/compute-thread.ts';
 import { crashPoint } from '../../crash-points.ts';
+import { eventOfAllSchemas } from '../../engine/declared-schema.ts';
 import { PipelineError } from '../../errors.ts';
 import { BRONZE_BOUNDED_COLUMNS } from '../../pipeline/bronze.ts';
 import { archivedBeforeAppId, dateText } from '../../pipeline/progress.ts';
@@ -242,7 +243,7 @@ class Compaction {
   #threadData(): CompactionThreadData {
     const { table, role } = this.#named;
     const { event } = this.#lake.config;
-    const { schema, partitionColumns } = table.snapshot;
+    const { schema, partitionColumns, configuration } = table.snapshot;
     const encoding = {
       bronze: BRONZE_ENCODING,
       archive: BRONZE_ENCODING,
@@ -255,7 +256,7 @@ class Compaction {
       schema: struct(schema.fields.filter(({ name }) => !partitionColumns.includes(name))),
       encoding,
       boundedColumns: role === 'bronze' ? BRONZE_BOUNDED_COLUMNS : undefined,
-      fingerprinted: role === 'silver' ? event : undefined,
+      fingerprinted: role === 'silver' ? eventOfAllSchemas(configuration, event) : undefined,
     };
   }
 }

@@ -6,6 +6,7 @@ import {
   aggregateProperties,
   declaredAggregate,
   declaredEvents,
+  eventOfAllSchemas,
   otherEvents,
   requireDeclaredAggregate,
   requireDeclaredEvent,
@@ -156,4 +157,11 @@ test('a gold table takes files with fewer measures, and never the same name with
     const other = configOf(1, BASE, 'size: {fn: max, field: size}').gold[0]!;
     assert.throws(() => requireDeclaredAggregate(gold, 'gold/hourly', other), { kind: 'invalid' });
   }
+});
+
+test('fingerprints of rows read back take every field that was ever declared', () => {
+  const v2 = configOf(2, 'customer: string, size: integer, plan: string');
+  const properties = { ...schemaProperties(V1.event), ...schemaProperties(v2.event) };
+  const names = eventOfAllSchemas(properties, v2.event).schema.fields.map(({ name }) => name);
+  assert.deepEqual(names, ['id', 'at', 'customer', 'size', 'plan', 'price']);
 });
