@@ -141,15 +141,17 @@ const api = {
   /** Counts the rows of a silver file as evidence about slots that were begun. */
   addEvidence(call: {
     readonly parquet: Uint8Array;
-    readonly aggregate: string;
+    readonly aggregates: readonly string[];
     readonly kind: EvidenceKind;
   }): void {
     const rows = codec.decode(call.parquet, evidenceProjection);
-    const counts = evidenceOf(call.aggregate, call.kind);
-    const begun = new Set(batches.get(call.aggregate)!.residentSlots());
-    const onlySlots = new Set(counts.slotsTouched(rows).filter((slot) => begun.has(slot)));
-    for (const slot of onlySlots) if (!counts.isResident(slot)) counts.create(slot);
-    counts.add(rows, { onlySlots });
+    for (const aggregate of call.aggregates) {
+      const counts = evidenceOf(aggregate, call.kind);
+      const begun = new Set(batches.get(aggregate)!.residentSlots());
+      const onlySlots = new Set(counts.slotsTouched(rows).filter((slot) => begun.has(slot)));
+      for (const slot of onlySlots) if (!counts.isResident(slot)) counts.create(slot);
+      counts.add(rows, { onlySlots });
+    }
   },
 
   /** Encodes a complete slot, compares it with its old files, and forgets it. */

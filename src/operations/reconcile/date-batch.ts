@@ -181,16 +181,30 @@ export class DateBatch {
         return false;
       }
     }
-    for (const aggregate of new Set(part.map((slot) => slot.aggregate))) {
-      const { files } = tables.get(aggregate)!.evidence;
-      let read = 0;
-      for await (const parquet of this.#read(files.map(({ path }) => path))) {
-        const { kind } = files[read++]!;
-        // What was cleaned up is no evidence (CE2).
-        if (parquet) await this.#thread.call('addEvidence', { parquet, aggregate, kind });
-      }
-    }
+    await this.#countEvidence([...new Set(part.map((slot) => slot.aggregate))], tables);
     return true;
+  }
+
+  async #countEvidence(
+    names: readonly string[],
+    tables: ReadonlyMap<string, TableInWork>,
+  ): Promise<void> {
+    const wanted = names.flatMap((aggregate) =>
+      tables.get(aggregate)!.evidence.files.map((file) => ({ ...file, aggregate })),
+    );
+    const files = [...Map.groupBy(wanted, ({ path, kind }) => `${kind} ${path}`).values()];
+    let read = 0;
+    for await (const parquet of this.#read(files.map(([file]) => file!.path))) {
+      const same = files[read++]!;
+      // What was cleaned up is no evidence (CE2).
+      if (!parquet) continue;
+      const { kind } = same[0]!;
+      const aggregates = same.map(({ aggregate }) => aggregate);
+      const { buffer } = parquet;
+      await this.#thread.call('addEvidence', { parquet, aggregates, kind }, [
+        buffer as ArrayBuffer,
+      ]);
+    }
   }
 
   /** The bytes of silver files in order, some of them fetched ahead. */

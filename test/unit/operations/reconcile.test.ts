@@ -53,7 +53,7 @@ function withMethods(store: ObjectStore, methods: Partial<ObjectStore>): ObjectS
   });
 }
 
-test('a date becomes final with the same numbers; its files say what they hold', async (t) => {
+test('BT1 a date becomes final with the same numbers; its files say what they hold', async (t) => {
   const lake = await streamed(t);
   assert.deepEqual(await summary(lake), [
     ['c', 2, 15, 'streaming', false, 0, 1],
@@ -111,6 +111,7 @@ test('GW5 late rows leave a final date as it is and mark it; the next batch repo
   const mark = goldLateAppId(lake.config.name, silver.tableId, DATE);
   assert.equal(gold.get('hourly')!.snapshot.progress(mark), 2n);
 
+  // DB2
   const planned = await reconcile(await lake.elsewhere(), { dryRun: true });
   assert.deepEqual(await summary(lake), before);
   assert.deepEqual(await lake.report(), []);
@@ -338,4 +339,32 @@ test('a dead letter that was retried is the cause of what it changed', async (t)
   const [outcome] = await reconcile(await lake.elsewhere());
   assert.ok(outcome?.kind === 'reconciled');
   assert.deepEqual(outcome.tables[0]!.windowsByCause, { dead_letter_retried: 1 });
+});
+
+test('CE1 files that were merely rearranged since explain nothing', async (t) => {
+  const lake = await reconciled(t);
+  await lake.write([{ at: '2026-11-22T08:30:00Z', late: true }]);
+  const { silver } = lake.tables;
+  const moved = await Promise.all(
+    silver.snapshot.files().map(async (file, i) => {
+      const path = `${DATE}/moved-${i}.parquet`;
+      await lake.store.put(
+        `${silver.root}/${path}`,
+        (await lake.store.get(`${silver.root}/${file.path}`))!,
+      );
+      return { from: file.path, to: { ...file, path } };
+    }),
+  );
+  const outcome = await silver.commit({
+    operation: 'OPTIMIZE',
+    adds: moved.map(({ to }) => to),
+    removes: moved.map(({ from }) => from),
+    dataChange: false,
+    progress: [],
+  });
+  assert.equal(outcome.kind, 'committed');
+  await lake.stream(t);
+  const [done] = await reconcile(await lake.elsewhere());
+  assert.ok(done?.kind === 'reconciled');
+  assert.deepEqual(done.tables[0]!.windowsByCause, { late: 1 });
 });
