@@ -130,10 +130,11 @@ export class NodeAgent {
     const renewed = this.#member ? await state.renewLease(this.#member, MEMBER_TTL_MS) : false;
     if (!renewed) this.#member = await state.acquireLease(name, node.nodeId, MEMBER_TTL_MS);
     // Leases first: a Redis that is full still prolongs them, but takes no announcement.
-    for (const [unit, lease] of this.#leases) {
-      if (await state.renewLease(lease, MEMBER_TTL_MS)) continue;
-      await this.#regain(unit);
-    }
+    await Promise.all(
+      [...this.#leases].map(async ([unit, lease]) => {
+        if (!(await state.renewLease(lease, MEMBER_TTL_MS))) await this.#regain(unit);
+      }),
+    );
     await this.#announce();
     this.#heartbeatDueMs = nowMs + HEARTBEAT_MS;
   }

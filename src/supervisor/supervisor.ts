@@ -25,7 +25,6 @@ import {
 } from './control.ts';
 import {
   forgetMember,
-  HEARTBEAT_MS,
   MEMBER_TTL_MS,
   type Member,
   memberLease,
@@ -72,8 +71,8 @@ const LEADER_TTL_MS = 4_000;
 const STEP_MS = 250;
 /** How often the topic's shape is read, milliseconds. */
 const DESCRIBE_MS = 5_000;
-/** Within this every living member has announced itself again after the state store lost it. */
-const RETURN_MS = 2 * HEARTBEAT_MS;
+/** Within this every living member, a slow one too, is back after the state store lost it. */
+const RETURN_MS = MEMBER_TTL_MS;
 /** How long a member that is gone is still remembered as one to be drained: it may only be restarted. */
 const DRAIN_KEPT_MS = 10 * 60_000;
 
