@@ -9,7 +9,7 @@
 import { type CellValue, cellAt, columnsFromRows } from '../../pipeline/column-builder.ts';
 import { type ColumnBatch, isNullAt, type Vector } from '../../pipeline/columns.ts';
 import { type DataType, field, type StructType, struct } from '../../pipeline/types.ts';
-import { actionLines, EntryBuilder, type LogEntry } from './actions.ts';
+import { actionLines, EntryBuilder, type LogEntry, type RemovedFile } from './actions.ts';
 import { parseExactJson } from './exact-json.ts';
 import { JsonFields } from './json-fields.ts';
 import { isUnexpired, type TableSnapshot } from './snapshot.ts';
@@ -132,15 +132,35 @@ export function entryFromCheckpoint(
   parts: readonly ColumnBatch[],
   source: string,
 ): LogEntry {
+  const removes = (): readonly RemovedFile[] => replayed(version, parts, source, 'removes').removes;
+  let known: readonly RemovedFile[] | undefined;
+  return {
+    ...replayed(version, parts, source, 'others'),
+    // Made when they are asked for: opening a table does without them.
+    get removes() {
+      return (known ??= removes());
+    },
+  };
+}
+
+/** The removes of a checkpoint, or all its other actions. */
+function replayed(
+  version: number,
+  parts: readonly ColumnBatch[],
+  source: string,
+  wanted: 'removes' | 'others',
+): LogEntry {
   const entry = new EntryBuilder(version, undefined);
   for (const part of parts) {
-    const columns = part.columns.map(overBuffers);
+    const actions = part.schema.fields.flatMap(({ name }, i) =>
+      (name === 'remove') === (wanted === 'removes')
+        ? [{ name, column: overBuffers(part.columns[i]!) }]
+        : [],
+    );
     for (let row = 0; row < part.length; row++) {
-      const line: Record<string, unknown> = {};
-      part.schema.fields.forEach((action, i) => {
-        line[action.name] = jsonAt(columns[i]!, row);
-      });
-      entry.take(JsonFields.of(line, source));
+      const action = actions.find(({ column }) => !isNullAt(column, row));
+      if (!action) continue;
+      entry.take(JsonFields.of({ [action.name]: jsonAt(action.column, row) }, source));
     }
   }
   return entry.done();

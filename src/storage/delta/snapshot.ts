@@ -98,7 +98,10 @@ export class TableSnapshot implements Snapshot {
       schema: supportedSchema(metadata, source),
       txns: VersionedMap.owning(new Map(entry.txns.map((txn) => [txn.appId, txn]))),
       files: VersionedMap.owning(new Map(entry.adds.map((file) => [file.path, file]))),
-      tombstones: VersionedMap.owning(new Map(entry.removes.map((file) => [file.path, file]))),
+      // Seldom asked for, and of a busy table most of a checkpoint by far.
+      tombstones: VersionedMap.deferred(
+        () => new Map(entry.removes.map((file) => [file.path, file])),
+      ),
       totalBytes,
     });
   }
@@ -211,7 +214,7 @@ export class TableSnapshot implements Snapshot {
     for (const file of entry.adds) {
       totalBytes += file.sizeBytes - (state.files.get(file.path)?.sizeBytes ?? 0);
       files.set(file.path, file);
-      if (state.tombstones.has(file.path)) tombstones.set(file.path, undefined);
+      tombstones.set(file.path, undefined);
     }
     return new TableSnapshot({
       version: entry.version,

@@ -6,15 +6,28 @@
  * V1 A view never changes once made, whatever is derived from it.
  * V2 The newest view owns the entries; an older one holds the differences towards its successor, so
  *    views nobody holds any more cost nothing. Reading an older view costs the updates made since.
+ * V3 A deferred view makes its entries when it is read first; until then it holds the changes.
  */
 
 /** Values of changed keys; undefined removes a key. */
 export type MapChanges<K, V> = ReadonlyMap<K, V | undefined>;
 
-/** Either the entries (newest view) or the way to them (V2). */
-type Place<K, V> =
+/** Either the entries (newest view) or the way to them (V2, V3). */
+type Place<K, V> = Settled<K, V> | Deferred<K, V>;
+
+type Settled<K, V> =
   | { readonly kind: 'here'; readonly entries: Map<K, V> }
   | { readonly kind: 'behind'; readonly undo: MapChanges<K, V>; readonly next: Anchor<K, V> };
+
+interface Deferred<K, V> {
+  readonly kind: 'deferred';
+  /** Gives a map of its own at every call. */
+  readonly load: () => Map<K, V>;
+  readonly changes: readonly MapChanges<K, V>[];
+}
+
+/** Changes that a deferred view holds before it makes its entries after all. */
+const DEFERRED_MAX = 256;
 
 /** What successive views hang on to: its place changes once, when a successor takes the entries. */
 interface Anchor<K, V> {
@@ -23,22 +36,32 @@ interface Anchor<K, V> {
 
 /** One view (V1). A value may not be undefined. */
 export class VersionedMap<K, V> {
-  readonly size: number;
   readonly #anchor: Anchor<K, V>;
+  #size: number | undefined;
 
-  private constructor(entries: Map<K, V>) {
-    this.size = entries.size;
-    this.#anchor = { place: { kind: 'here', entries } };
+  private constructor(place: Place<K, V>) {
+    this.#anchor = { place };
+    this.#size = place.kind === 'here' ? place.entries.size : undefined;
   }
 
   /** Takes ownership of `entries`; the caller must not touch them again. */
   static owning<K, V>(entries: Map<K, V>): VersionedMap<K, V> {
-    return new VersionedMap(entries);
+    return new VersionedMap({ kind: 'here', entries });
+  }
+
+  /** A view whose entries are made when they are asked for (V3). */
+  static deferred<K, V>(load: () => Map<K, V>): VersionedMap<K, V> {
+    return new VersionedMap({ kind: 'deferred', load, changes: [] });
+  }
+
+  get size(): number {
+    this.#settle();
+    return this.#size!;
   }
 
   get(key: K): V | undefined {
-    let { place } = this.#anchor;
-    for (; place.kind === 'behind'; place = place.next.place) {
+    let place = this.#settle();
+    for (; place.kind === 'behind'; place = settled(place.next)) {
       if (place.undo.has(key)) return place.undo.get(key);
     }
     return place.entries.get(key);
@@ -51,7 +74,11 @@ export class VersionedMap<K, V> {
   /** A view with `changes` applied. From the newest view it costs the changes, from others a copy. */
   with(changes: MapChanges<K, V>): VersionedMap<K, V> {
     if (changes.size === 0) return this;
-    const { place } = this.#anchor;
+    const held = this.#anchor.place;
+    if (held.kind === 'deferred' && held.changes.length < DEFERRED_MAX) {
+      return new VersionedMap({ ...held, changes: [...held.changes, changes] });
+    }
+    const place = this.#settle();
     if (place.kind === 'behind') return VersionedMap.owning(this.toMap()).with(changes);
     const { entries } = place;
     const undo = new Map<K, V | undefined>();
@@ -68,8 +95,8 @@ export class VersionedMap<K, V> {
   /** A copy of this view's entries; costs all of them. */
   toMap(): Map<K, V> {
     const undos: MapChanges<K, V>[] = [];
-    let { place } = this.#anchor;
-    for (; place.kind === 'behind'; place = place.next.place) undos.push(place.undo);
+    let place = this.#settle();
+    for (; place.kind === 'behind'; place = settled(place.next)) undos.push(place.undo);
     const entries = new Map(place.entries);
     for (const undo of undos.reverse()) {
       for (const [key, value] of undo) {
@@ -82,7 +109,29 @@ export class VersionedMap<K, V> {
 
   /** This view's values at the time of the call; costs all of them. */
   values(): V[] {
-    const { place } = this.#anchor;
+    const place = this.#settle();
     return [...(place.kind === 'here' ? place.entries : this.toMap()).values()];
   }
+
+  #settle(): Settled<K, V> {
+    const place = settled(this.#anchor);
+    if (place.kind === 'here') this.#size ??= place.entries.size;
+    return place;
+  }
+}
+
+/** The place of a view, whose entries are made now if they were deferred (V3). */
+function settled<K, V>(anchor: Anchor<K, V>): Settled<K, V> {
+  const { place } = anchor;
+  if (place.kind !== 'deferred') return place;
+  const entries = place.load();
+  for (const changes of place.changes) {
+    for (const [key, value] of changes) {
+      if (value === undefined) entries.delete(key);
+      else entries.set(key, value);
+    }
+  }
+  const here = { kind: 'here', entries } as const;
+  anchor.place = here;
+  return here;
 }

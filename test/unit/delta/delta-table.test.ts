@@ -72,7 +72,7 @@ describe('creating a table', () => {
   const misfits: Record<string, readonly [Partial<NewTable>, RegExp]> = {
     'lacks a column': [
       { schema: struct([...SCHEMA.fields, field('x', 'long')]) },
-      /events exists and does not fit: the table has no column x; apply the new schema/,
+      /events exists and does not fit: the table has no column x; see `tidemark schema check/,
     ],
     'has a column of another type': [
       { schema: retyped('amount', 'string') },
