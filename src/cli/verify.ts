@@ -78,8 +78,9 @@ function render(report: LedgerReport, style: Style): string {
     `${groupDigits(report.silverDuplicates)} repeated event ids in silver`;
   const violations = report.violations.map((v) => style.bad(`${v.kind}: ${v.table}: ${v.message}`));
   const proof = report.deep ? 'the data files' : 'the commits';
+  const unproven = report.unproven.map((u) => style.dim(`not proved: ${u.table}: ${u.message}`));
   const verdict = report.ok
     ? style.good(`Every record counts exactly once, as ${proof} prove.`)
     : style.bad(`${report.violations.length} violations.`);
-  return [partitions, '', equation, ...violations, verdict].join('\n');
+  return [partitions, '', equation, ...violations, ...unproven, verdict].join('\n');
 }

@@ -1,6 +1,7 @@
 /**
  * What the data files hold, read with DuckDB, so that a fault of our own Parquet code shows.
  */
+import { asPipelineError } from '../../errors.ts';
 import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import { goldAppId } from '../../pipeline/progress.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
@@ -13,7 +14,13 @@ import {
   queryRows,
 } from '../../storage/query/lake-query.ts';
 import { sqlName, sqlText } from '../../storage/query/table-view-sql.ts';
-import { type LakeState, readLakeState, statedProgress, type TableAt } from './lake-state.ts';
+import {
+  archivedFiles,
+  type LakeState,
+  readLakeState,
+  statedProgress,
+  type TableAt,
+} from './lake-state.ts';
 import type {
   Evidence,
   GoldEvidence,
@@ -21,13 +28,14 @@ import type {
   PartitionRows,
   StageEvidence,
   StatedTotals,
+  Unproven,
 } from '../../pipeline/ledger/ledger.ts';
 import {
   normalizeRanges,
   type OffsetRange,
   subtractRanges,
 } from '../../pipeline/ledger/offset-ranges.ts';
-import { checkFiles, statedEvidence } from './statements.ts';
+import { checkFiles, olderThanLog, silverAt, statedEvidence } from './statements.ts';
 
 /** Examples named in a violation. */
 const EXAMPLES_MAX = 10;
@@ -79,12 +87,14 @@ export async function gatherEvidence(
   const engine = await lake.query();
   const ask: Ask = (sql, queried) => queryRows(engine, sql, queried, { signal });
   const reader = { ask, config, state, date };
+  const gold = await readGold(reader);
   return {
     ...evidence,
     partitions: await readPartitions(reader, stated.partitions),
     stated: date === undefined ? stated.stated : undefined,
     stages: await readStages(reader, stated.stated!),
-    gold: await readGold(reader),
+    gold: gold.evidence,
+    unproven: gold.unproven,
   };
 }
 
@@ -108,12 +118,13 @@ function queriedAt({ table, snapshot }: TableAt): Queried {
 }
 
 /** Bronze at a version, with the rows that retention moved to the archive since. */
-function queriedBronze({ bronze, archive }: LakeState, snapshot: Snapshot): Queried {
+function queriedBronze(state: LakeState, snapshot: Snapshot): Queried {
+  const { bronze, archive } = state;
   const live = queriedAt({ ...bronze, snapshot });
   if (!archive) return live;
   const { root } = archive.table;
   const all = queriedTable(root, archive.snapshot);
-  const moved = { ...all, files: all.files.filter(({ path }) => !snapshot.file(path)) };
+  const moved = { ...all, files: archivedFiles(state, snapshot) };
   return {
     sql: `(SELECT * FROM ${live.sql} UNION ALL BY NAME SELECT * FROM archive.moved)`,
     tables: new Map([...live.tables, ['archive.moved', moved]]),
@@ -171,7 +182,14 @@ async function readPartitions(
       const read = partitionRows(statsOf.get(partition), holesOf.get(partition) ?? []);
       const others = othersOf?.get(partition) ?? [];
       const span = [{ from: read.firstRow ?? 0n, to: (read.lastRow ?? -1n) + 1n }];
-      const unstated = { topic, partition, topicIds: [], progress: undefined, coverage: [] };
+      const unstated = {
+        topic,
+        partition,
+        topicIds: [],
+        progress: undefined,
+        expiredBefore: 0n,
+        coverage: [],
+      };
       return {
         ...(stated.get(partition) ?? unstated),
         read: othersOf ? { ...read, within: subtractRanges(span, others) } : read,
@@ -323,20 +341,31 @@ async function secondLook(
   return rows.filter((row) => !inSilver.has(idOf(row) ?? ''));
 }
 
-async function readGold(reader: Reader): Promise<GoldEvidence[]> {
-  const gold: GoldEvidence[] = [];
+interface GoldRead {
+  readonly evidence: GoldEvidence[];
+  readonly unproven: Unproven[];
+}
+
+async function readGold(reader: Reader): Promise<GoldRead> {
+  const read: GoldRead = { evidence: [], unproven: [] };
   for (const { aggregate, ...at } of reader.state.gold) {
     const measure = aggregate.measures.find(({ fn, field }) => fn === 'count' && !field);
-    if (measure) gold.push(await readAggregate(reader, at, { aggregate, measure: measure.name }));
+    if (measure) await readAggregate(reader, at, { aggregate, measure: measure.name, read });
   }
-  return gold;
+  return read;
 }
 
 async function readAggregate(
-  { ask, config, state, date }: Reader,
+  reader: Reader,
   at: TableAt,
-  { aggregate, measure }: { readonly aggregate: AggregateConfig; readonly measure: string },
-): Promise<GoldEvidence> {
+  given: {
+    readonly aggregate: AggregateConfig;
+    readonly measure: string;
+    readonly read: GoldRead;
+  },
+): Promise<void> {
+  const { aggregate, measure, read } = given;
+  const { ask, config, state, date } = reader;
   const { silver } = state;
   const gold = queriedAt(at);
   const covered = Number(at.snapshot.progress(goldAppId(config.name, silver.table.tableId)) ?? 0n);
@@ -355,13 +384,11 @@ async function readAggregate(
   const countedOn = new Map(counted.map((row) => [textOf(row['date']), bigintOf(row['n']) ?? 0n]));
   const dates: GoldEvidence['dates'][number][] = [];
   for (const silverVersion of new Set([covered, ...versionOf.values()])) {
-    const snapshot = await silver.table.snapshotAt(silverVersion);
-    const source = queriedAt({ ...silver, snapshot });
-    const day = dateOfWindow(config, aggregate.windowMs);
-    const rows = await ask(
-      `SELECT ${day} AS date, count(*) AS n FROM ${source.sql} GROUP BY 1`,
-      source.tables,
-    );
+    const rows = await silverRowsByDate(reader, silverVersion, { covered, aggregate });
+    if (!rows) {
+      read.unproven.push(olderThanLog(nameOfRoot(at.table.root), versionOf, silverVersion));
+      continue;
+    }
     const rowsOn = new Map(rows.map((row) => [textOf(row['date']), bigintOf(row['n'])!]));
     for (const each of new Set([...rowsOn.keys(), ...versionOf.keys()])) {
       if ((versionOf.get(each) ?? covered) !== silverVersion) continue;
@@ -371,7 +398,32 @@ async function readAggregate(
     }
   }
   dates.sort((a, b) => (a.date < b.date ? -1 : 1));
-  return { table: nameOfRoot(at.table.root), version: at.snapshot.version, dates };
+  const { version } = at.snapshot;
+  read.evidence.push({ table: nameOfRoot(at.table.root), version, dates });
+}
+
+/** @returns undefined when the version or one of its files is no longer kept */
+async function silverRowsByDate(
+  { ask, config, state }: Reader,
+  version: number,
+  given: { readonly covered: number; readonly aggregate: AggregateConfig },
+): Promise<readonly Row[] | undefined> {
+  const { table, snapshot: head } = state.silver;
+  const snapshot = await silverAt(table, version, given.covered);
+  if (!snapshot) return undefined;
+  const source = queriedAt({ table, snapshot });
+  const day = dateOfWindow(config, given.aggregate.windowMs);
+  try {
+    return await ask(
+      `SELECT ${day} AS date, count(*) AS n FROM ${source.sql} GROUP BY 1`,
+      source.tables,
+    );
+  } catch (thrown) {
+    // Vacuum removes files that only older versions have.
+    const isOld = snapshot.files().some(({ path }) => !head.file(path));
+    if (!isOld || asPipelineError(thrown).code !== 'TM_OBJECT_MISSING') throw thrown;
+    return undefined;
+  }
 }
 
 /** UTC date of the start of the window that an event lies in. */

@@ -14,6 +14,7 @@ import {
 } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
+import type { LiveFile } from '../../storage/delta/transaction.ts';
 import { PipelineError } from '../../errors.ts';
 import type { StatedCoverage } from '../../pipeline/ledger/ledger.ts';
 
@@ -62,7 +63,7 @@ export async function readLakeState(
   const silver = await required(roots.silver);
   const newestDead = await required(roots.deadLetter);
   const bronze = await required(roots.bronze);
-  const archive = await open(`archive/${roots.bronze}`);
+  const archive = await open(roots.archive);
   const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
   const bronzeId = bronze.table.tableId;
   const covered = buckets.map((bucket) =>
@@ -87,15 +88,21 @@ export async function readLakeState(
   };
 }
 
-/** What the live files' tags state, by partition. */
-export function statedCoverage(tables: readonly Snapshot[]): Map<number, StatedCoverage[]> {
-  const stated = tables
-    .flatMap((snapshot) => snapshot.files())
-    .flatMap((file): StatedCoverage[] => {
-      const tag = file.tags?.[COVERAGE_TAG];
-      if (tag === undefined) return [];
-      return parseCoverage(tag).map((part) => ({ ...part, version: file.addedVersion }));
-    });
+/**
+ * Files that retention moved to the archive. One that is still in bronze at `snapshot` counts there:
+ * it is added to the archive first, then taken out of bronze.
+ */
+export function archivedFiles({ archive }: LakeState, snapshot: Snapshot): readonly LiveFile[] {
+  return archive?.snapshot.files().filter(({ path }) => !snapshot.file(path)) ?? [];
+}
+
+/** What files' tags state, by partition. */
+export function statedCoverage(files: readonly LiveFile[]): Map<number, StatedCoverage[]> {
+  const stated = files.flatMap((file): StatedCoverage[] => {
+    const tag = file.tags?.[COVERAGE_TAG];
+    if (tag === undefined) return [];
+    return parseCoverage(tag).map((part) => ({ ...part, version: file.addedVersion }));
+  });
   return Map.groupBy(stated, ({ partition }) => partition);
 }
 

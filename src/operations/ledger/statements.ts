@@ -2,9 +2,18 @@
  * What the Delta logs state about a pipeline's rows, without reading a row: coverage, running totals,
  * rows per file, events per gold file. One listing per table tells whether the files are there.
  */
+import { asPipelineError } from '../../errors.ts';
+import { parseGoldTags } from '../../pipeline/gold/gold-tags.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { goldAppId, ledgerAppPrefix, type LedgerCounter } from '../../pipeline/progress.ts';
-import { numRecordsOf } from '../../storage/delta/snapshot.ts';
+import {
+  expiredAppId,
+  expiredBeforeAppId,
+  goldAppId,
+  ledgerAppPrefix,
+  type LedgerCounter,
+} from '../../pipeline/progress.ts';
+import type { DeltaTable } from '../../storage/delta/delta-table.ts';
+import { numRecordsOf, type Snapshot } from '../../storage/delta/snapshot.ts';
 import type { LiveFile } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import { nameOfRoot } from '../../storage/query/lake-catalog.ts';
@@ -14,13 +23,16 @@ import type {
   GoldEvidence,
   PartitionEvidence,
   StatedTotals,
+  Unproven,
 } from '../../pipeline/ledger/ledger.ts';
-import { type LakeState, statedCoverage, statedProgress, type TableAt } from './lake-state.ts';
+import {
+  archivedFiles,
+  type LakeState,
+  statedCoverage,
+  statedProgress,
+  type TableAt,
+} from './lake-state.ts';
 
-/** Tag of a gold file: how many silver rows its windows count. */
-const EVENTS_TAG = 'tidemark.events';
-/** Tag of a gold file of a reconciled date: the silver version that it was made from. */
-const FINAL_TAG = 'tidemark.final';
 const DAY_MS = 86_400_000;
 const ALL_DATES = 'all dates';
 
@@ -41,15 +53,17 @@ export async function statedEvidence(config: PipelineConfig, state: LakeState): 
     stages: undefined,
     gold: gold.evidence,
     files: gold.findings,
+    unproven: gold.unproven,
   };
 }
 
 /** Every partition as the commits state it. */
-function statedPartitions(
-  config: PipelineConfig,
-  { bronze, archive }: LakeState,
-): PartitionEvidence[] {
-  const coverage = statedCoverage([bronze.snapshot, ...(archive ? [archive.snapshot] : [])]);
+function statedPartitions(config: PipelineConfig, state: LakeState): PartitionEvidence[] {
+  const { bronze, archive } = state;
+  const coverage = statedCoverage([
+    ...bronze.snapshot.files(),
+    ...archivedFiles(state, bronze.snapshot),
+  ]);
   const progress = statedProgress(config, bronze.snapshot);
   const partitions = new Set([...coverage.keys(), ...progress.keys()]);
   return [...partitions]
@@ -59,6 +73,7 @@ function statedPartitions(
       partition,
       topicIds: progress.get(partition)?.topicIds ?? [],
       progress: progress.get(partition)?.next,
+      expiredBefore: archive?.snapshot.progress(expiredBeforeAppId(config.name, partition)) ?? 0n,
       coverage: coverage.get(partition) ?? [],
       read: undefined,
     }));
@@ -87,20 +102,25 @@ async function statedTotals(config: PipelineConfig, state: LakeState): Promise<S
   }
   const bronzeFileRows = sumOf([
     rowsOf(bronze.snapshot.files()),
-    rowsOf(archive?.snapshot.files() ?? []),
+    rowsOf(archivedFiles(state, bronze.snapshot)),
   ]);
+  const expiredOf = (counter: 'rows' | 'coveredRows'): bigint =>
+    archive?.snapshot.progress(expiredAppId(config.name, counter)) ?? 0n;
+  const expired = { rows: expiredOf('rows'), coveredRows: expiredOf('coveredRows') };
   // Retention moves rows between tables, so rows up to a version are all rows but those added since.
   const since = await bronze.table.commits(covered.lowest, bronze.snapshot.version);
   const upTo = (version: number): bigint | undefined => {
     const later = since.filter((commit) => commit.version > version);
     const added = rowsOf(later.flatMap(({ adds }) => adds.filter(({ dataChange }) => dataChange)));
-    return bronzeFileRows === undefined || added === undefined ? undefined : bronzeFileRows - added;
+    if (bronzeFileRows === undefined || added === undefined) return undefined;
+    return bronzeFileRows + expired.rows - added;
   };
   const atLeast = upTo(covered.lowest);
   const atMost = upTo(covered.highest);
   return {
     bronzeRows: atLeast === undefined || atMost === undefined ? undefined : { atLeast, atMost },
     bronzeFileRows,
+    expired,
     totals,
     silverRows: rowsOf(silver.snapshot.files()),
     deadRows: rowsOf(dead.snapshot.files()),
@@ -111,9 +131,14 @@ async function statedTotals(config: PipelineConfig, state: LakeState): Promise<S
 async function statedGold(
   config: PipelineConfig,
   { gold, silver }: LakeState,
-): Promise<{ readonly evidence: readonly GoldEvidence[]; readonly findings: FileFinding[] }> {
+): Promise<{
+  readonly evidence: readonly GoldEvidence[];
+  readonly findings: FileFinding[];
+  readonly unproven: Unproven[];
+}> {
   const evidence: GoldEvidence[] = [];
   const findings: FileFinding[] = [];
+  const unproven: Unproven[] = [];
   for (const { aggregate, table, snapshot } of gold) {
     const name = nameOfRoot(table.root);
     const covered = Number(snapshot.progress(goldAppId(config.name, silver.table.tableId)) ?? 0n);
@@ -121,8 +146,7 @@ async function statedGold(
     const versions = new Map<string, number>();
     const oneDatePerWindow = DAY_MS % aggregate.windowMs === 0;
     for (const file of snapshot.files()) {
-      const events = file.tags?.[EVENTS_TAG];
-      const final = file.tags?.[FINAL_TAG];
+      const { events, finalVersion } = parseGoldTags(file.tags) ?? {};
       const date = oneDatePerWindow ? (file.partitionValues['_event_date'] ?? '') : ALL_DATES;
       if (events === undefined) {
         const message = `${commitOf(file)} added ${file.path}, which Tidemark did not write`;
@@ -130,13 +154,18 @@ async function statedGold(
         continue;
       }
       counted.set(date, (counted.get(date) ?? 0n) + BigInt(events));
-      if (final !== undefined) versions.set(date, Number(final));
+      if (finalVersion !== undefined) versions.set(date, finalVersion);
     }
     // Of a window that reaches into another date only part may be final: nothing to hold it against.
     if (!oneDatePerWindow && versions.size > 0) continue;
     const dates: GoldEvidence['dates'][number][] = [];
     for (const silverVersion of new Set([covered, ...versions.values()])) {
-      const rows = await silverRowsByDate(silver, silverVersion, oneDatePerWindow);
+      const snapshot = await silverAt(silver.table, silverVersion, covered);
+      if (!snapshot) {
+        unproven.push(olderThanLog(name, versions, silverVersion));
+        continue;
+      }
+      const rows = rowsByDate(snapshot, oneDatePerWindow);
       for (const date of new Set([...rows.keys(), ...counted.keys()])) {
         if ((versions.get(date) ?? covered) !== silverVersion) continue;
         const silverRows = rows.get(date) ?? 0n;
@@ -146,15 +175,41 @@ async function statedGold(
     dates.sort((a, b) => (a.date < b.date ? -1 : 1));
     evidence.push({ table: name, version: snapshot.version, dates });
   }
-  return { evidence, findings };
+  return { evidence, findings, unproven };
 }
 
-async function silverRowsByDate(
-  silver: TableAt,
+/**
+ * Silver at the version that gold was made from.
+ * @param covered silver version that the stream has covered: that one must be there
+ * @returns undefined when log clean-up removed it, as it may once a date is final
+ */
+export async function silverAt(
+  silver: DeltaTable,
   version: number,
-  byDate: boolean,
-): Promise<ReadonlyMap<string, bigint>> {
-  const snapshot = await silver.table.snapshotAt(version);
+  covered: number,
+): Promise<Snapshot | undefined> {
+  try {
+    return await silver.snapshotAt(version);
+  } catch (thrown) {
+    if (version === covered || asPipelineError(thrown).code !== 'TM_OBJECT_MISSING') throw thrown;
+    return undefined;
+  }
+}
+
+/** What is said of final dates whose silver version is gone. */
+export function olderThanLog(
+  table: string,
+  versions: ReadonlyMap<string, number>,
+  silverVersion: number,
+): Unproven {
+  const dates = [...versions].filter(([, version]) => version === silverVersion);
+  const message =
+    `final dates (${dates.map(([date]) => date).join(', ')}) were made from silver version ` +
+    `${silverVersion}, which is no longer kept`;
+  return { table, message };
+}
+
+function rowsByDate(snapshot: Snapshot, byDate: boolean): ReadonlyMap<string, bigint> {
   const rows = new Map<string, bigint>();
   for (const file of snapshot.files()) {
     const date = byDate ? (file.partitionValues['_event_date'] ?? '') : ALL_DATES;

@@ -69,6 +69,8 @@ export interface PartitionEvidence {
   readonly topicIds: readonly string[];
   /** Exclusive end by the txn action; undefined when there is none. */
   readonly progress: bigint | undefined;
+  /** Retention removed rows below this offset for good: the ledger begins here. */
+  readonly expiredBefore: bigint;
   readonly coverage: readonly StatedCoverage[];
   /** undefined when only the logs were read. */
   readonly read: PartitionRows | undefined;
@@ -97,6 +99,8 @@ export interface StatedTotals {
   readonly bronzeRows: { readonly atLeast: bigint; readonly atMost: bigint } | undefined;
   /** Rows of bronze's files, all of them; undefined when one does not state them. */
   readonly bronzeFileRows: bigint | undefined;
+  /** What retention removed for good: rows, and the rows that the removed coverage speaks of. */
+  readonly expired: { readonly rows: bigint; readonly coveredRows: bigint };
   /** Silver's running totals; 0 where there is none. */
   readonly totals: Readonly<Record<LedgerCounter, bigint>>;
   /** Live rows; undefined when a file does not state its rows. */
@@ -166,6 +170,13 @@ export interface Evidence {
   readonly stages: StageEvidence | undefined;
   readonly gold: readonly GoldEvidence[];
   readonly files: readonly FileFinding[];
+  readonly unproven: readonly Unproven[];
+}
+
+/** What can no longer be proved, and why; no violation. */
+export interface Unproven {
+  readonly table: string;
+  readonly message: string;
 }
 
 /** One partition's balance: `expected` = `actual` + explained + unexplained gaps. */
@@ -198,6 +209,7 @@ export interface LedgerReport {
   };
   readonly silverDuplicates: bigint;
   readonly violations: readonly Violation[];
+  readonly unproven: readonly Unproven[];
 }
 
 /** Decides. */
@@ -218,6 +230,7 @@ export function buildLedger(evidence: Evidence): LedgerReport {
     stages: stages ? stagesRead(stages) : stagesStated(stated!),
     silverDuplicates: stages?.repeatedIds ?? surplus(stated!),
     violations,
+    unproven: evidence.unproven,
   };
 }
 
@@ -251,6 +264,7 @@ export function unreadableLedger(violation: Omit<Violation, 'kind'>): LedgerRepo
     stages: { bronzeRows: 0n, silverRows: 0n, duplicates: 0n, conflicts: 0n, deadLetters: 0n },
     silverDuplicates: 0n,
     violations: [{ kind: 'unreadable', ...violation }],
+    unproven: [],
   };
 }
 
@@ -261,7 +275,7 @@ function checkPartition(
   evidence: PartitionEvidence,
   table: string,
 ): { readonly balance: PartitionBalance; readonly violations: readonly Violation[] } {
-  const { topic, partition, coverage, progress, read } = evidence;
+  const { topic, partition, coverage, progress, expiredBefore, read } = evidence;
   const { firstRow, lastRow, repeats } = read ?? {};
   const violations: Violation[] = [];
   const where = `partition ${partition} of ${topic}`;
@@ -293,8 +307,9 @@ function checkPartition(
   const covered = normalizeRanges(stated);
   const first = covered[0]?.from ?? firstRow;
   const end = progress ?? covered.at(-1)?.to ?? (lastRow === undefined ? undefined : lastRow + 1n);
+  const begin = first === undefined || first > expiredBefore ? first : expiredBefore;
   const all =
-    first === undefined || end === undefined || first >= end ? [] : [{ from: first, to: end }];
+    begin === undefined || end === undefined || begin >= end ? [] : [{ from: begin, to: end }];
   const whole = read?.within ?? all;
   if (progress !== undefined && (covered.at(-1)?.to ?? progress) !== progress) {
     report(
@@ -310,7 +325,8 @@ function checkPartition(
     normalizeRanges(coverage.flatMap(({ gaps }) => gaps)),
     read?.within ?? all,
   );
-  const present = read ? presentRanges(read) : subtractRanges(covered, explained);
+  const rows = read ? presentRanges(read) : subtractRanges(covered, explained);
+  const present = expiredBefore > 0n ? intersectRanges(rows, all) : rows;
   const absent = subtractRanges(whole, present);
   const unexplained = subtractRanges(absent, explained);
   for (const range of unexplained.slice(0, NAMED_MAX)) {
@@ -344,12 +360,16 @@ function checkPartition(
       minOffset: whole[0]?.from ?? null,
       maxOffset: whole.length === 0 ? null : whole.at(-1)!.to - 1n,
       expected: countOffsets(whole),
-      actual: read?.rows ?? coverage.reduce((sum, { rows }) => sum + BigInt(rows), 0n),
+      actual: expiredBefore > 0n ? countOffsets(present) : (read?.rows ?? statedRows(coverage)),
       gapsExplained: pairs(explained),
       gapsUnexplained: pairs(unexplained),
     },
     violations,
   };
+}
+
+function statedRows(coverage: readonly StatedCoverage[]): bigint {
+  return coverage.reduce((sum, { rows }) => sum + BigInt(rows), 0n);
 }
 
 /** The offsets that have a row. */
@@ -361,15 +381,15 @@ function presentRanges({ within, firstRow, lastRow, holes }: PartitionRows): Off
 
 /** L6 */
 function checkTotals(stated: StatedTotals, evidence: Evidence): Violation[] {
-  const { totals, bronzeRows, bronzeFileRows, silverRows, deadRows } = stated;
+  const { totals, bronzeRows, bronzeFileRows, expired, silverRows, deadRows } = stated;
   const { tables } = evidence;
   const violations: Violation[] = [];
   const report = (kind: ViolationKind, table: string, message: string): void => {
     violations.push({ kind, table, message });
   };
-  const covered = evidence.partitions
-    .flatMap(({ coverage }) => coverage)
-    .reduce((sum, { rows }) => sum + BigInt(rows), 0n);
+  const covered =
+    statedRows(evidence.partitions.flatMap(({ coverage }) => coverage)) +
+    (expired.coveredRows - expired.rows);
   const deadLetters = totals.conflicts + totals.deadLetters - totals.retried;
   const derived = totals.silverRows + totals.duplicates + deadLetters;
   if (bronzeFileRows !== covered) {

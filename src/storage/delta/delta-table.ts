@@ -161,8 +161,12 @@ export class DeltaTable {
       );
     }
     const loaded = await this.#reader.load(version);
-    assert(loaded, 'a table with a newer version has this one');
-    return loaded.snapshot;
+    if (loaded) return loaded.snapshot;
+    throw new PipelineError(
+      'corrupt',
+      'TM_OBJECT_MISSING',
+      `${this.root} no longer has what version ${version} is read from; its log was cleaned up`,
+    );
   }
 
   /**

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemAmbient } from '../../../src/ambient.ts';
 import type { Coverage } from '../../../src/pipeline/bronze.ts';
-import { bronzeAppId } from '../../../src/pipeline/progress.ts';
+import { bronzeAppId, goldAppId } from '../../../src/pipeline/progress.ts';
 import { DuckDbLakeQuery } from '../../../src/storage/query/duckdb-lake-query.ts';
 import { cli } from '../../support/cli-host.ts';
 import {
@@ -23,6 +23,7 @@ interface Report {
   readonly stages: Record<string, number>;
   readonly silverDuplicates: number;
   readonly violations: readonly { kind: string; table: string; message: string }[];
+  readonly unproven: readonly { table: string; message: string }[];
 }
 
 async function verify(lake: LakeFixture, ...argv: string[]) {
@@ -108,6 +109,7 @@ test('a lake in which every record counts once is ok, and its counts add up', as
     stages: { bronzeRows: 5, silverRows: 2, duplicates: 1, conflicts: 1, deadLetters: 1 },
     silverDuplicates: 0,
     violations: [],
+    unproven: [],
   };
   assert.deepEqual(await report(lake), expected);
   assert.deepEqual(await report(lake, '--deep'), { ...expected, deep: true });
@@ -206,6 +208,29 @@ test('a final date is compared with the silver version it was reconciled from (P
   await lake.gold(2, 1, { final: true });
   assert.deepEqual((await report(lake)).violations, []);
   assert.deepEqual((await report(lake, '--deep')).violations, []);
+});
+
+test('a final date whose silver version is no longer kept is unproven, not violated', async (t) => {
+  const lake = await lakeWith(t);
+  await lake.bronze([{ offset: 15, id: 'late' }], [covers(15, 16)], { 0: 16 });
+  await lake.silver([{ offset: 15, id: 'late' }], 2, { silverRows: 1 });
+  await lake.gold(2, 1, { final: true });
+  const { silver } = lake.tables;
+  await silver.checkpoint();
+  for (const version of [0, 1]) {
+    await lake.store.delete(`silver/usage/_delta_log/${String(version).padStart(20, '0')}.json`);
+  }
+  // As the stream goes on: it covers what the checkpoint has.
+  const appId = goldAppId(lake.config.name, silver.tableId);
+  const gold = lake.tables.gold.get('hourly')!;
+  const progress = [{ appId, expected: 'any' as const, next: 2n }];
+  await gold.commit({ operation: 'STREAMING UPDATE', adds: [], progress });
+  for (const argv of [[], ['--deep']]) {
+    const { violations, unproven } = await report(lake, ...argv);
+    assert.deepEqual(violations, []);
+    assert.equal(unproven.length, 1);
+    assert.match(unproven[0]!.message, /2026-11-22\) were made from silver version 1/);
+  }
 });
 
 test('a date is proved by its own records, between which offsets of other dates may lie', async (t) => {
