@@ -9,12 +9,19 @@
  *
  * Exit code 1 when a seed failed or a breakage survived, 2 for arguments that make no sense.
  */
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { LogLevel } from '../src/logger.ts';
+import {
+  BREAKAGE_VARIABLE,
+  type Breakage,
+  BREAKAGES,
+  breakSource,
+} from '../test/simulation/breakages.ts';
 import { replayCommand, runSeeds, Totals } from '../test/simulation/seed-pool.ts';
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     seed: { type: 'string' },
@@ -23,6 +30,7 @@ const { values } = parseArgs({
     from: { type: 'string' },
     jobs: { type: 'string' },
     log: { type: 'string' },
+    breakages: { type: 'boolean' },
   },
 });
 
@@ -40,7 +48,43 @@ function usage(problem: string): Error {
   return new Error(`${problem}; see the head of tools/simulate.ts`);
 }
 
+/** Most seeds that a breakage may survive before it counts as not caught. */
+const BREAKAGE_SEEDS = 400;
+
+/** @returns how many breakages no seed caught */
+async function tryBreakages(chosen: readonly Breakage[]): Promise<number> {
+  let survivors = 0;
+  for (const breakage of chosen) {
+    breakSource(breakage, readFileSync(new URL(`../${breakage.file}`, import.meta.url), 'utf8'));
+    const totals = new Totals();
+    await runSeeds({
+      jobs: Number(values.jobs ?? availableParallelism()),
+      seeds: range(`1..${BREAKAGE_SEEDS}`),
+      twiceEvery: 0,
+      execArgv: ['--import', new URL('../test/simulation/breakage-hook.ts', import.meta.url).href],
+      environment: { [BREAKAGE_VARIABLE]: breakage.name },
+      onReport: (report) => totals.add(report),
+      isEnough: () => totals.failures.length > 0,
+    });
+    const [first] = totals.failures.toSorted((a, b) => a.seed - b.seed);
+    if (!first) survivors += 1;
+    const verdict = first
+      ? `seed ${first.seed}: ${first.violation?.split('\n')[0]?.slice(0, 110)}`
+      : `SURVIVED ${totals.seeds} seeds`;
+    console.log(`| ${breakage.name} | ${verdict} |`);
+  }
+  console.log(`${chosen.length - survivors} of ${chosen.length} breakages caught`);
+  return survivors;
+}
+
 async function main(): Promise<number> {
+  if (values.breakages) {
+    const wanted = BREAKAGES.filter(
+      ({ name }) => positionals.length === 0 || positionals.includes(name),
+    );
+    if (wanted.length === 0) throw usage('no such breakage');
+    return (await tryBreakages(wanted)) > 0 ? 1 : 0;
+  }
   const totals = new Totals();
   const startedMs = performance.now();
   const untilMs =
@@ -75,7 +119,8 @@ function printTotals(totals: Totals, seconds: number): void {
       `${(totals.virtualSeconds / 3600).toFixed(1)} virtual hours, ${totals.events} events, ` +
       `${totals.commits} commits, ${totals.records} offsets`,
   );
-  for (const [name, count] of [...totals.counts].toSorted()) console.log(`  ${name}: ${count}`);
+  for (const [name, count] of [...totals.counts].toSorted(([a], [b]) => (a < b ? -1 : 1)))
+    console.log(`  ${name}: ${count}`);
 }
 
 try {

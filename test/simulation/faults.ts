@@ -84,11 +84,13 @@ export class Faults {
   readonly nemesisPauseMs: number;
   readonly #random: SeededRandom;
   readonly #probability: number;
+  readonly #crashPointProbability: number;
   readonly #requestFaults: ReadonlySet<RequestFault>;
 
   constructor(random: SeededRandom) {
     this.#random = random;
     this.#probability = pick(random, [0, 0.003, 0.01, 0.03, 0.08]);
+    this.#crashPointProbability = pick(random, [0, 0, 0.002, 0.01]);
     this.#requestFaults = new Set(FITTING.write.concat('stale').filter(() => random.unit() < 0.7));
     this.nemeses = new Map(
       NEMESES.filter(() => random.unit() < 0.4).map((kind) => [kind, 0.2 + random.unit()]),
@@ -105,6 +107,15 @@ export class Faults {
     if (DEAR.has(fault) && random.unit() >= DEAR_SHARE) return undefined;
     this.count(`${service} ${fault}`);
     return fault;
+  }
+
+  /** Draws whether a process ends, or stands still, where it is now. */
+  atCrashPoint(point: string): 'crash' | 'freeze' | undefined {
+    const random = this.#random;
+    if (!this.areOn || random.unit() >= this.#crashPointProbability) return undefined;
+    const fate = random.unit() < 0.8 ? 'crash' : 'freeze';
+    this.count(`${fate} at ${point}`);
+    return fate;
   }
 
   /** Draws what befalls the world next; undefined when this seed has none. */

@@ -20,6 +20,8 @@ export interface Surroundings {
   /** Draws latencies, turns and fates. */
   readonly random: SeededRandom;
   readonly faults: Faults;
+  /** The process whose turn it is, for crash points. */
+  readonly turn: { host: SimulatedHost | undefined };
   /** Wall clock at the beginning, milliseconds since the epoch. */
   readonly wallStartMs: number;
   /** Makes the calls of a thread. @param module file name without folder */
@@ -52,6 +54,7 @@ const UNAVAILABLE: Readonly<Record<Service, ErrorCode>> = {
 /** Most of a service's latency, milliseconds; a slow answer takes up to a hundred times as long. */
 const LATENCY_MS: Readonly<Record<Service, number>> = { store: 20, state: 2, queue: 4, source: 10 };
 const FREEZE_MS_MAX = 12_000;
+const LANDS_LATER_MS_MAX = 5_000;
 
 export class SimulatedHost {
   readonly name: string;
@@ -64,6 +67,7 @@ export class SimulatedHost {
   onKilled: () => void = () => {};
   readonly #around: Surroundings;
   readonly #bootMs: number;
+  /** Events that came while it stood still. */
   readonly #held: (() => void)[] = [];
   readonly #threads = new Set<InProcessThread>();
   /** What a killed process had sent is dropped on the way. */
@@ -102,8 +106,12 @@ export class SimulatedHost {
     let isCancelled = false;
     const happen = (): void => {
       if (isCancelled || this.phase === 'dead') return;
-      if (this.phase === 'frozen') this.#held.push(happen);
-      else action();
+      if (this.phase === 'frozen') {
+        this.#held.push(happen);
+        return;
+      }
+      this.#around.turn.host = this;
+      action();
     };
     const scheduled = this.#around.time.schedule(delayMs, `${this.name} ${label}`, happen);
     return {
@@ -158,7 +166,7 @@ export class SimulatedHost {
         case 'lost-response':
           return arrive(latencyMs, unknown);
         case 'lands-later':
-          arrive(random.unit() * 10_000, () => {});
+          arrive(random.unit() * LANDS_LATER_MS_MAX, () => {});
           return unknown();
         case 'crash-after':
           return arrive(latencyMs, () => this.kill());

@@ -2,6 +2,7 @@
  * One run of a seed: a phase with faults, a phase without in which everything must catch up, a phase
  * without new input in which nothing may change, an orderly end.
  */
+import { listenToCrashPoints } from '../../src/crash-points.ts';
 import type { Logger } from '../../src/logger.ts';
 import type { ParquetCodec } from '../../src/storage/parquet/parquet-codec.ts';
 import {
@@ -42,9 +43,11 @@ export interface RunOptions {
 /** Everything is caught up this long after the last fault, virtual milliseconds. */
 const LIVENESS_MS = 120_000;
 /** Longest time without input in which a restarted pipeline could still do something wrong. */
-const QUIET_MS = 8_000;
+const QUIET_MS = 6_000;
 const END_MS = 60_000;
 const STEP_MS = 250;
+/** Within this time wishes are taken back, outages end, and delayed writes land. */
+const LATER_MS = 5_000;
 
 /** Runs one seed. */
 export async function runSeed(seed: number, options: RunOptions): Promise<Outcome> {
@@ -67,6 +70,7 @@ class Run {
     const world = this.#world;
     const broken = (thrown: unknown): void => world.fail(thrown);
     process.on('unhandledRejection', broken);
+    listenToCrashPoints((point) => world.passCrashPoint(point));
     try {
       await this.#phases();
       if (!world.violation) await checkTables(world);
@@ -74,6 +78,7 @@ class Run {
       world.fail(thrown);
     } finally {
       process.off('unhandledRejection', broken);
+      listenToCrashPoints(undefined);
     }
     const { time, faults, topic, tables, violation } = world;
     const count = (sizes: Iterable<number>): number => [...sizes].reduce((sum, n) => sum + n, 0);
@@ -94,9 +99,9 @@ class Run {
     const { random, time } = world;
     world.members.push(...drawMembers(random));
     for (const member of world.members) world.boot(member);
-    this.#produceFor(4_000 + random.unit() * 12_000);
+    this.#produceFor(3_000 + random.unit() * 9_000);
     world.faults.areOn = random.unit() < 0.9;
-    const faultsUntilMs = 6_000 + random.unit() * 14_000;
+    const faultsUntilMs = 5_000 + random.unit() * 10_000;
     if (world.faults.areOn) this.#nextNemesis();
     await this.#until(faultsUntilMs);
     await this.#heal();
@@ -125,7 +130,7 @@ class Run {
     let ended = false;
     world.end();
     const closing = world.members.map(async ({ process }) => process?.close());
-    void Promise.all(closing).then(() => {
+    void Promise.allSettled(closing).then(() => {
       ended = true;
     });
     await this.#until(world.time.nowMs + END_MS, () => ended);
@@ -211,7 +216,7 @@ class Run {
     const { random, members, state, operator } = world;
     const member = pick(random, members);
     const { host } = member;
-    const laterMs = random.unit() * 6_000;
+    const laterMs = random.unit() * LATER_MS;
     switch (kind) {
       case 'crash':
         return host?.kill();
@@ -310,7 +315,7 @@ class Run {
     void clearPinned(operator);
     for (const nodeId of this.#nodeIds()) void setDraining(operator, nodeId, false);
     // What was wished for later has happened, and what was under way has landed.
-    await this.#until(world.time.nowMs + 12_000);
+    await this.#until(world.time.nowMs + LATER_MS + 500);
     void setPaused(operator, false);
     void clearPinned(operator);
     for (const nodeId of this.#nodeIds()) void setDraining(operator, nodeId, false);

@@ -114,6 +114,7 @@ export class World {
       time: this.time,
       random: order,
       faults: this.faults,
+      turn: { host: undefined },
       wallStartMs: WALL_START_MS,
       createThreadApi: (module, data) => this.#threadApi(module, data),
     };
@@ -188,6 +189,15 @@ export class World {
   get goldCovered(): number {
     const id = goldAppId(this.config.name, this.silver.tableId);
     return Math.min(...[...this.gold.values()].map(({ txns }) => Number(txns.get(id) ?? 0n)));
+  }
+
+  /** A process passes a named place of a crash sequence (faults.md section 1). */
+  passCrashPoint(point: string): void {
+    const { host } = this.#around.turn;
+    if (host?.phase !== 'running') return;
+    const fate = this.faults.atCrashPoint(point);
+    if (fate === 'crash') host.kill();
+    if (fate === 'freeze') host.freeze(this.random.unit() * 10_000);
   }
 
   /** Records the first violation. */
