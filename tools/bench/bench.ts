@@ -2,7 +2,7 @@
  * `npm run bench`: Tidemark beside Spark on the same events, the same broker and the same machine, as
  * ratios. Linux only. Every figure is also a line of JSON in `.tools/bench-results.jsonl`.
  *
- * `npm run bench -- [--only throughput|bronze|freshness|dedup] [--rounds N] [--events N] [--no-spark]
+ * `npm run bench -- [--only throughput|bronze|freshness|scaling|dedup] [--rounds N] [--events N] [--no-spark]
  *   [--seconds N] [--rate N] [--profile] [--ids N]`. `dedup` needs 8 GB of disk at its 100,000,000 ids
  * and runs only when it is asked for.
  *
@@ -22,8 +22,9 @@ import { dedupText, measureDedup } from './dedup.ts';
 import { type Freshness, measureFreshness } from './freshness.ts';
 import { loadAverage } from './measured-process.ts';
 import { profileTidemark, type ThreadProfile } from './profile.ts';
+import { measureScaling, scalingText } from './scaling.ts';
 
-const SECTIONS = ['throughput', 'bronze', 'freshness', 'dedup'] as const;
+const SECTIONS = ['throughput', 'bronze', 'freshness', 'scaling', 'dedup'] as const;
 type Section = (typeof SECTIONS)[number];
 
 const { values: options } = parseArgs({
@@ -194,6 +195,16 @@ async function freshness(bench: BenchEnvironment): Promise<void> {
   process.stdout.write(freshnessTable(measured));
 }
 
+async function scaling(bench: BenchEnvironment): Promise<void> {
+  const data = await eventData(bench, events);
+  const topic = await newTopic(bench, 'usage-events-scaling', data);
+  const load = loadAverage();
+  note(`workers 1, 2 and 4, then mostly idle partitions, load ${load}`);
+  const measured = await measureScaling({ bench, topic, data }, Number(options.seconds));
+  record('scaling', { events, load, ...measured });
+  process.stdout.write(scalingText(measured, events));
+}
+
 if (options.only !== undefined && !SECTIONS.some((section) => section === options.only)) {
   note(`--only takes ${SECTIONS.join(', ')}`);
   process.exit(2);
@@ -210,6 +221,7 @@ const bench = await openEnvironment();
 try {
   if (options.profile || isWanted('throughput') || isWanted('bronze')) await throughput(bench);
   if (isWanted('freshness')) await freshness(bench);
+  if (isWanted('scaling')) await scaling(bench);
   note(`figures are in ${resultsFile}`);
 } catch (error) {
   note(error instanceof Error ? error.message : String(error));

@@ -89,10 +89,14 @@ function commitTimes(table: string): { readonly firstMs: number; readonly lastMs
 }
 
 /** All stages: `tidemark run --until-caught-up`. */
-export async function runTidemark(run: Run, nodeArgs: readonly string[] = []): Promise<Figures> {
+export async function runTidemark(
+  run: Run,
+  nodeArgs: readonly string[] = [],
+  workers = 1,
+): Promise<Figures> {
   const lake = newRunFolder(run.bench, 'tidemark');
   const cpuBefore = reapedCpuSeconds();
-  const args = ['run', '--until-caught-up', '--json'];
+  const args = ['run', '--until-caught-up', '--json', '--workers', `${workers}`];
   const startedMs = Date.now();
   const outcome = await startTidemark(args, tidemarkEnv(run, lake), nodeArgs).ended;
   const cpuS = reapedCpuSeconds() - cpuBefore;
@@ -114,14 +118,14 @@ export async function runTidemark(run: Run, nodeArgs: readonly string[] = []): P
   };
 }
 
-/** Bronze alone: a process with the worker's role, and one that supervises it. */
-export async function runTidemarkBronze(run: Run): Promise<Figures> {
+/** Bronze alone: processes with the worker's role, and one that supervises them. */
+export async function runTidemarkBronze(run: Run, count = 1): Promise<Figures> {
   const lake = newRunFolder(run.bench, 'tidemark-bronze');
   const env = tidemarkEnv(run, lake);
   const table = new TableRows(join(lake, 'bronze', 'usage'));
   const cpuBefore = reapedCpuSeconds();
   const supervisor = startTidemark(['supervisor'], env);
-  const worker = startTidemark(['worker'], env);
+  const workers = Array.from({ length: count }, () => startTidemark(['worker'], env));
   let tableMs: number | undefined;
   let lastChangeMs = performance.now();
   for (let rows = 0; table.rows < run.data.truth.lines; rows = table.rows) {
@@ -130,23 +134,25 @@ export async function runTidemarkBronze(run: Run): Promise<Figures> {
     if (table.version >= 0) tableMs ??= nowMs;
     if (table.rows !== rows) lastChangeMs = nowMs;
     const isStalled = nowMs - lastChangeMs > STALLED_MS;
-    if (!worker.isRunning || !supervisor.isRunning || isStalled) break;
+    const areRunning = [supervisor, ...workers].every(({ isRunning }) => isRunning);
+    if (!areRunning || isStalled) break;
     await new Promise((wake) => setTimeout(wake, LOOK_MS));
   }
   const caughtUpMs = performance.now();
-  worker.stop();
+  for (const worker of workers) worker.stop();
   supervisor.stop();
-  const [bySupervisor, byWorker] = await Promise.all([supervisor.ended, worker.ended]);
+  const bySupervisor = await supervisor.ended;
+  const byWorkers = await Promise.all(workers.map(({ ended }) => ended));
   const cpuS = reapedCpuSeconds() - cpuBefore;
   assertEnded('tidemark supervisor', bySupervisor);
-  assertEnded('tidemark worker', byWorker);
+  for (const byWorker of byWorkers) assertEnded('tidemark worker', byWorker);
   const versions = await checkTables(run.bench, lake, run.data.truthFile, '--bronze-only');
   rmSync(lake, { recursive: true, force: true });
   return {
-    wallS: (caughtUpMs - worker.startedMs) / 1000,
-    warmWallS: (caughtUpMs - (tableMs ?? worker.startedMs)) / 1000,
+    wallS: (caughtUpMs - supervisor.startedMs) / 1000,
+    warmWallS: (caughtUpMs - (tableMs ?? supervisor.startedMs)) / 1000,
     cpuS,
-    peakRssBytes: bySupervisor.peakRssBytes + byWorker.peakRssBytes,
+    peakRssBytes: [bySupervisor, ...byWorkers].reduce((sum, one) => sum + one.peakRssBytes, 0),
     versions,
   };
 }

@@ -83,9 +83,10 @@ export async function newTopic(
   bench: BenchEnvironment,
   topic: string,
   data?: EventData,
+  partitions = PARTITIONS,
 ): Promise<string> {
   const at = ['--bootstrap', bench.kafka, '--topic', topic];
-  await bench.python('produce.py', 'create', ...at, '--partitions', `${PARTITIONS}`);
+  await bench.python('produce.py', 'create', ...at, '--partitions', `${partitions}`);
   if (data) await bench.python('produce.py', 'bulk', ...at, '--data', data.folder);
   return topic;
 }

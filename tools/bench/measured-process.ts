@@ -22,6 +22,13 @@ export function reapedCpuSeconds(): number {
   return (Number(fields[13]) + Number(fields[14])) / TICKS_PER_S;
 }
 
+/** CPU seconds so far of a process that runs, without its children. */
+export function cpuSecondsOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
+}
+
 /** `0.52 0.61 0.70` */
 export function loadAverage(): string {
   return readFileSync('/proc/loadavg', 'utf8').split(' ').slice(0, 3).join(' ');
@@ -75,6 +82,10 @@ export class MeasuredProcess {
 
   get peakRssBytes(): number {
     return this.#peakRssBytes;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
   }
 
   get isRunning(): boolean {
