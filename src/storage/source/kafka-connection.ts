@@ -158,6 +158,14 @@ export function sourceError(thrown: unknown, address: string): PipelineError {
       cause: thrown,
     });
   }
+  if (type === 'INVALID_TIMESTAMP') {
+    return new PipelineError(
+      'invalid',
+      'TM_USAGE',
+      "Kafka refuses the records' timestamps; keep them within the topic's message.timestamp bounds",
+      { context, cause: thrown },
+    );
+  }
   return new PipelineError(
     'unavailable',
     'TM_SOURCE_UNAVAILABLE',
