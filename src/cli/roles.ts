@@ -6,6 +6,7 @@ import { parseDurationMs } from '../config/quantity.ts';
 import { hostProcess } from '../engine/host-process.ts';
 import { PipelineProcess } from '../engine/pipeline-process.ts';
 import { reportOf, type UpstreamDone } from '../engine/worker-messages.ts';
+import type { HttpServer } from '../supervisor/http/http-server.ts';
 import type { MemberRole } from '../supervisor/units.ts';
 import { untilAvailable } from './availability.ts';
 import {
@@ -90,13 +91,22 @@ const supervisorCommand = defineCommand({
     const pipeline = await openShared(context);
     const supervisorId = options.id ?? `supervisor-${context.ambient.ids.id().slice(0, 8)}`;
     const upkeep = startUpkeep(context, pipeline, { isScheduled: true });
-    const http = await serveHttp(context, pipeline, supervisorId, upkeep.reconciliation);
+    const close = async (): Promise<void> => {
+      await upkeep.close();
+      await pipeline.close();
+    };
+    let http: HttpServer;
+    try {
+      http = await serveHttp(context, pipeline, supervisorId, upkeep.reconciliation);
+    } catch (thrown) {
+      await close();
+      throw thrown;
+    }
     context.terminal.note(`supervisor ${supervisorId}: ${http.address}`);
     await untilAborted(context.signal);
     await drain(context, options.grace, async () => {
       await http.close();
-      await upkeep.close();
-      await pipeline.close();
+      await close();
     });
     return EXIT.ok;
   },

@@ -26,6 +26,7 @@ import {
   MEMBER_TTL_MS,
   memberLease,
 } from './membership.ts';
+import { OutageLog } from './outage-log.ts';
 import type { MemberRole, Unit } from './units.ts';
 
 /** What an agent needs of a node. */
@@ -109,14 +110,15 @@ export class NodeAgent {
 
   async #run(): Promise<void> {
     const { ambient, logger } = this.#options;
+    const message = 'the state store is away; going on with the units that run';
+    const outage = new OutageLog(message, { ...ambient, logger });
     while (!this.#stop.signal.aborted) {
       try {
         await this.#heartbeat();
         await this.#followPlan();
+        outage.worked();
       } catch (thrown) {
-        logger.warn('the state store is away; going on with the units that run', {
-          ...errorFields(thrown),
-        });
+        outage.failed(thrown);
       }
       await ambient.clock.sleep(STEP_MS, this.#stop.signal);
     }

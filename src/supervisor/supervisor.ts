@@ -30,6 +30,7 @@ import {
   memberLease,
   readMembers,
 } from './membership.ts';
+import { OutageLog } from './outage-log.ts';
 import { type Placement, placementMoves, placeUnits } from './placement.ts';
 import { parseUnit, type Unit, unitsOf } from './units.ts';
 
@@ -142,11 +143,13 @@ export class Supervisor {
 
   async #run(): Promise<void> {
     const { ambient, logger } = this.#options;
+    const outage = new OutageLog('supervision waits for a service', { ...ambient, logger });
     while (!this.#stop.signal.aborted) {
       try {
         if (await this.#leads()) await this.#lead();
+        outage.worked();
       } catch (thrown) {
-        logger.warn('supervision waits for a service', errorFields(thrown));
+        outage.failed(thrown);
       }
       await ambient.clock.sleep(STEP_MS, this.#stop.signal);
     }

@@ -5,6 +5,7 @@
  * `TIDEMARK_TEST_ROUNDS=50` kills a worker as often as the issue asks for.
  */
 import assert from 'node:assert/strict';
+import { type AddressInfo, createServer } from 'node:net';
 import { describe, test, type TestContext } from 'node:test';
 import { systemAmbient } from '../../src/ambient.ts';
 import { silentLogger } from '../../src/logger.ts';
@@ -55,6 +56,20 @@ test('a worker of `run` killed at random moments under load: committing again wi
   const { stdout, stderr } = await run.kill('SIGTERM');
   assert.equal((JSON.parse(stdout) as { restarts: number }).restarts, TEST_ROUNDS, stderr);
   await assertExact(t, pipeline, events);
+});
+
+test('a supervisor whose port is taken ends with 2 and says so', async (t) => {
+  const taken = createServer();
+  await new Promise<void>((listening) => taken.listen(0, '127.0.0.1', listening));
+  t.after(() => taken.close());
+  const { port } = taken.address() as AddressInfo;
+  const pipeline = await PipelineFixture.create(t, {
+    definition: { ...RECOVERY_DEFINITION, supervisor: { http: { port } } },
+    on: 'servers',
+  });
+  const { code, stderr } = await pipeline.command(['supervisor'], WITHIN_MS);
+  assert.equal(code, 2, stderr);
+  assert.match(stderr, new RegExp(String(port)));
 });
 
 /** One process per role, restarted by the test as Kubernetes would. */
