@@ -49,7 +49,7 @@ function usage(problem: string): Error {
 }
 
 /** Most seeds that a breakage may survive before it counts as not caught. */
-const BREAKAGE_SEEDS = 400;
+const BREAKAGE_SEEDS = 300;
 
 /** @returns how many breakages no seed caught */
 async function tryBreakages(chosen: readonly Breakage[]): Promise<number> {

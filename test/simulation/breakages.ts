@@ -44,13 +44,13 @@ export const BREAKAGES: readonly Breakage[] = [
     file: 'src/storage/delta/committer.ts',
     find: "if (outcome === 'unknown') inDoubt = true;",
     replace:
-      "if (outcome === 'unknown') for (const add of entry.adds) await store.delete(`${root}/${add.path}`);",
+      "inDoubt ||= outcome === 'unknown'; if (outcome === 'unknown') for (const add of entry.adds) await store.delete(`${root}/${add.path}`);",
   },
   {
-    name: 'begin a new commit after an unknown outcome',
+    name: "take another writer's commit for ours",
     file: 'src/storage/delta/committer.ts',
     find: 'if (found.commitInfo?.txnId !== txnId) return',
-    replace: 'if (found.commitInfo?.txnId === txnId) entry.txns.splice(0); if (found) return',
+    replace: 'if (found.commitInfo === undefined) return',
   },
   {
     name: 'date commits by the clock alone',
@@ -123,6 +123,18 @@ export const BREAKAGES: readonly Breakage[] = [
     file: 'src/storage/source/record-batch.ts',
     find: 'if (isAbortMarker(header, bytes)) this.#aborted.delete(header.producerId);',
     replace: '',
+  },
+  {
+    name: 'jump over offsets that are gone',
+    file: 'src/actors/partition-worker/actor.ts',
+    find: 'if (next < earliest || next > latest) refuseOutOfRange(next, earliest, latest);',
+    replace: '',
+  },
+  {
+    name: 'read the topic that took the place of the old one',
+    file: 'src/actors/partition-worker/actor.ts',
+    find: 'if (id.startsWith(prefix) && !id.startsWith(`${prefix}${topic.topicId}:`)) {',
+    replace: 'if (id === prefix) {',
   },
   {
     name: 'do not watch the bronze thread',

@@ -103,6 +103,9 @@ class Run {
     world.faults.areOn = random.unit() < 0.9;
     const faultsUntilMs = 5_000 + random.unit() * 10_000;
     if (world.faults.areOn) this.#nextNemesis();
+    if (random.unit() < 0.25) {
+      time.schedule(random.unit() * faultsUntilMs, 'topic event', () => this.#changeTopic());
+    }
     await this.#until(faultsUntilMs);
     await this.#heal();
     const caughtUpBy = time.nowMs + LIVENESS_MS;
@@ -171,10 +174,55 @@ class Run {
     }
   }
 
+  /** New partitions go on; lost offsets and a new topic of the same name are to stop loudly (I23). */
+  #changeTopic(): void {
+    const { topic, random, faults } = this.#world;
+    const kind = pick(random, ['partition-added', 'deleted', 'truncated', 're-created'] as const);
+    const partition = random.below(topic.partitions.length);
+    const log = topic.partitions[partition]!;
+    const next = this.#world.bronzeNext(partition);
+    if (kind === 'partition-added') topic.addPartition();
+    else if (next === undefined) return;
+    else if (kind === 'deleted') {
+      if (log.lastStable < next + 2n) return;
+      log.deleteBefore(next + 1n);
+    } else {
+      // What is sent from now on would go to another log.
+      for (const each of topic.partitions.keys()) {
+        if (kind === 're-created' || each === partition) this.#workload.close(each);
+      }
+      if (kind === 're-created') topic.successorId = '00000000-0000-4000-8000-000000000002';
+      else if (log.openProducers.length > 0 || next < 2n) return;
+      else log.truncateTo(next - 1n - BigInt(random.below(Number(next) - 1)));
+    }
+    faults.count(`topic ${kind}`);
+  }
+
+  /** Whether there are offsets that can no longer be read, or may be another topic's. */
+  #isLost(partition: number): boolean {
+    const { topic } = this.#world;
+    const { earliest, end } = topic.partitions[partition]!;
+    const next = this.#world.bronzeNext(partition);
+    return (
+      topic.successorId !== undefined || (next !== undefined && (next < earliest || next > end))
+    );
+  }
+
+  /** I23: a partition that cannot go on says so. */
+  #isLoud(partition: number): boolean {
+    return this.#world.members.some(({ process }) =>
+      process?.nodes.some(({ failures }) => {
+        const code = failures.get(`partition:${partition}`)?.code;
+        return code === 'TM_OFFSET_OUT_OF_RANGE' || code === 'TM_TOPIC_RECREATED';
+      }),
+    );
+  }
+
   #isCaughtUp(): boolean {
     const { topic, bronze, silver, silverCovered, goldCovered } = this.#world;
     return (
       topic.partitions.every(({ lastStable, earliest }, p) => {
+        if (this.#isLost(p)) return this.#isLoud(p);
         return (this.#world.bronzeNext(p) ?? earliest) === lastStable;
       }) &&
       silverCovered === bronze.version &&

@@ -129,11 +129,9 @@ export class TopicPartition<Meaning> {
     this.#wake();
   }
 
-  /** An unclean election: the log ends at `offset` again. */
+  /** An unclean election: the log ends at `offset` again. What was read of it stays true. */
   truncateTo(offset: bigint): void {
     this.end = offset;
-    this.truth.length = Number(offset);
-    this.#open.clear();
     while (this.#batches.length > 0 && this.#batches.at(-1)!.next > offset) this.#batches.pop();
     this.#wake();
   }
@@ -178,8 +176,10 @@ export class TopicPartition<Meaning> {
 
 export class SimulatedTopic<Meaning> {
   readonly name: string;
-  topicId: string;
+  readonly topicId: string;
   readonly partitions: TopicPartition<Meaning>[];
+  /** Id of the topic of this name that took its place. */
+  successorId: string | undefined;
   /** Next offsets that were reported to the group, by partition. */
   readonly reported = new Map<number, bigint>();
   readonly #time: VirtualTime;
@@ -197,17 +197,6 @@ export class SimulatedTopic<Meaning> {
     this.partitions = Array.from({ length: options.partitions }, () => new TopicPartition());
   }
 
-  /** Deletes the topic and creates one of the same name. */
-  recreate(topicId: string): void {
-    this.topicId = topicId;
-    const count = this.partitions.length;
-    this.partitions.splice(
-      0,
-      count,
-      ...Array.from({ length: count }, () => new TopicPartition<Meaning>()),
-    );
-  }
-
   addPartition(): void {
     this.partitions.push(new TopicPartition());
   }
@@ -218,21 +207,23 @@ export class SimulatedTopic<Meaning> {
     const request = <Result>(what: string, effect: () => Promise<Result> | Result) =>
       host.request({ service: 'source', kind: 'read', what, effect });
     const bind = (): void => {
-      boundTo ??= this.topicId;
-      if (boundTo !== this.topicId) throw recreated(this.name);
+      const present = this.successorId ?? this.topicId;
+      boundTo ??= present;
+      if (boundTo !== present) throw recreated(this.name);
     };
     return {
       description: `the topic as ${host.name} sees it`,
       describe: () =>
         request('describe', () => {
-          const { name: topic, topicId, partitions } = this;
+          const { name: topic, partitions } = this;
+          const topicId = this.successorId ?? this.topicId;
           boundTo ??= topicId;
           return { topic, topicId, partitionCount: partitions.length };
         }),
       offsets: (partition) =>
         request(`offsets ${partition}`, (): OffsetRange => {
           bind();
-          const { earliest, lastStable } = this.partitions[partition]!;
+          const { earliest, lastStable } = this.#log(partition);
           return { earliest, latest: lastStable < earliest ? earliest : lastStable };
         }),
       openPartition: async (partition) => {
@@ -245,6 +236,11 @@ export class SimulatedTopic<Meaning> {
         }),
       close: () => Promise.resolve(),
     };
+  }
+
+  /** The topic that took this one's place is empty. */
+  #log(partition: number): TopicPartition<Meaning> {
+    return this.successorId === undefined ? this.partitions[partition]! : new TopicPartition();
   }
 
   #reader(host: SimulatedHost, partition: number, bind: () => void): PartitionReader {
@@ -270,22 +266,20 @@ export class SimulatedTopic<Meaning> {
     bind: () => void,
   ): Promise<FetchResult> {
     return new Promise((resolve, reject) => {
-      const read = (): FetchResult =>
-        this.partitions[partition]!.read(offset, 1 + this.#random.below(6));
+      const read = (): FetchResult => this.#log(partition).read(offset, 1 + this.#random.below(6));
       const answer = (): void => {
         try {
           bind();
           const result = read();
           if (result.kind === 'records' && result.bytes.length > 0) return resolve(result);
           if (result.kind === 'out-of-range') return resolve(result);
-          this.partitions[partition]!.onChange(answer);
+          this.#log(partition).onChange(answer);
         } catch (thrown) {
           reject(thrown as Error);
         }
       };
       const giveUp = (): void => {
-        const log = this.partitions[partition]!;
-        const { earliest, lastStable: latest } = log;
+        const { earliest, lastStable: latest } = this.#log(partition);
         resolve({ kind: 'records', bytes: new Uint8Array(0), aborted: [], earliest, latest });
       };
       answer();
