@@ -80,6 +80,7 @@ export function pipelineFamilies(
       })),
     },
     ...partitionFamilies(status),
+    writerStates(status),
     ...hopFamilies(status),
     ...totalFamilies(status),
     {
@@ -173,6 +174,20 @@ function partitionFamilies({ partitions }: Status): MetricFamily[] {
   function labelsOf({ topic, partition }: Partition): Labels {
     return { topic, partition: String(partition) };
   }
+}
+
+function writerStates({ writers }: Status): MetricFamily {
+  return {
+    name: 'tidemark_writer_state',
+    type: 'gauge',
+    help: '1 for the present state of a silver or gold writer.',
+    samples: writers.flatMap(({ unit, state: present }) =>
+      (['running', 'not running', 'failed'] as const).map((state) => ({
+        labels: { unit, state },
+        value: present === state ? 1 : 0,
+      })),
+    ),
+  };
 }
 
 function hopFamilies({ hops }: Status): MetricFamily[] {

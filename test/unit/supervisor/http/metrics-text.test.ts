@@ -58,6 +58,7 @@ test('every metric of a pipeline is well formed, has a unit, and is exposed once
       }),
       aPartition(2, { nextOffset: '9223372036854775000' }),
     ],
+    writers: [{ unit: 'silver:0', worker: null, state: 'failed', reason: 'TM' }],
   });
   const request = { labels: { route: '/', method: 'GET', status: '200' }, count: 1, seconds: 0.1 };
   const families = [
@@ -78,6 +79,7 @@ test('every metric of a pipeline is well formed, has a unit, and is exposed once
   assert.match(text, /^tidemark_partition_lag_records\{topic="usage",partition="0"\} 5$/m);
   assert.ok(!/lag_records\{topic="usage",partition="1"\}/.test(text), 'unknown is not zero');
   assert.match(text, /partition_state\{topic="usage",partition="1",state="failed"\} 1$/m);
+  assert.match(text, /writer_state\{unit="silver:0",state="failed"\} 1$/m);
   assert.match(text, /^tidemark_partition_watermark_seconds\{[^}]+\} 1795407600$/m);
   assert.match(text, /^tidemark_hop_lag_versions\{stage="gold"\} 0$/m);
 });
