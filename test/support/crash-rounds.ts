@@ -4,7 +4,15 @@
  * on by itself before the next order comes.
  */
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { CRASH_POINTS, CRASH_VARIABLE, type CrashPoint } from '../../src/crash-points.ts';
@@ -39,8 +47,8 @@ const RARE = /^m\.(checkpoint|crc|lastcheckpoint)/;
 /** Records per second. */
 const RATE = 300;
 /** A point that is passed all the time is passed within this. */
-const PASSED_WITHIN_MS = 12_000;
-const RARE_WITHIN_MS = 30_000;
+const PASSED_WITHIN_MS = 30_000;
+const RARE_WITHIN_MS = 45_000;
 /** P: back within a minute. */
 const RECOVERED_WITHIN_MS = 60_000;
 /** A process that keeps crashing is started with growing pauses; a fresh `run` begins without. */
@@ -76,20 +84,25 @@ export class CrashRounds {
   }
 
   /** A pipeline on Kafka, Redis and S3 with events coming in. */
-  static async start(
-    t: TestContext,
-    options: { readonly seed: number; readonly folder: string },
-  ): Promise<CrashRounds> {
-    const orderFile = join(options.folder, 'order');
+  static async start(t: TestContext, options: { readonly seed: number }): Promise<CrashRounds> {
+    const folder = mkdtempSync(join(tmpdir(), 'tidemark-crash-'));
+    const orderFile = join(folder, 'order');
     // Small batches, so that there is always a commit under way.
     const pipeline = await PipelineFixture.create(t, {
-      definition: usageDefinition({ maxRows: 2_000, maxLatency: '100ms' }),
+      definition: {
+        ...usageDefinition({ maxRows: 2_000, maxLatency: '100ms' }),
+        // A day that became final would wait for its late events.
+        reconcile: { enabled: false },
+      },
       on: 'servers',
       environment: { [CRASH_VARIABLE]: `@${orderFile}` },
     });
     const sink = await pipeline.openSink();
-    const feed = new SteadyFeed(sink, join(options.folder, 'lines.ndjson'));
-    t.after(() => feed.close());
+    const feed = new SteadyFeed(sink, join(folder, 'lines.ndjson'));
+    t.after(async () => {
+      await feed.close().catch(() => {});
+      rmSync(folder, { recursive: true, force: true });
+    });
     return new CrashRounds(pipeline, { seed: options.seed, orderFile, feed });
   }
 
@@ -216,15 +229,13 @@ export class CrashRounds {
     }
   }
 
-  /** I19: bronze and gold commit again, of what came after the crash. */
+  /** I19: bronze commits again; that gold does too, the end shows. */
   async #recovers(order: string): Promise<void> {
-    const tables = [USAGE_TABLES.bronze, USAGE_TABLES.hourly];
-    const before = await Promise.all(tables.map((table) => this.pipeline.version(table)));
+    const before = await this.pipeline.version(USAGE_TABLES.bronze);
     await eventually(
       async () => {
         this.#ensureRunning();
-        const now = await Promise.all(tables.map((table) => this.pipeline.version(table)));
-        return now.every((version, i) => version > before[i]!);
+        return (await this.pipeline.version(USAGE_TABLES.bronze)) > before;
       },
       { withinMs: RECOVERED_WITHIN_MS },
     ).catch(() => {
@@ -254,6 +265,8 @@ class SteadyFeed {
     this.#sink = sink;
     this.#lines = lines;
     this.#loop = this.#run();
+    // Heard at `close`.
+    this.#loop.catch(() => {});
   }
 
   /** Ends it; the file of all lines, and the truth about them. */

@@ -14,15 +14,15 @@ export interface Api {
 
 /**
  * Calls once, again while the API is busy.
- * @returns its JSON answer
- * @throws PipelineError internal when it refuses
+ * @returns its JSON answer; undefined when what was asked for does not fit the present state
+ * @throws PipelineError internal when it refuses for another reason
  */
 export async function callApi<T>(
   { address, clock }: Api,
   method: 'GET' | 'POST' | 'PUT',
   path: string,
   body?: unknown,
-): Promise<T> {
+): Promise<T | undefined> {
   for (let attempt = 1; ; attempt++) {
     const response = await fetch(`${address}${path}`, {
       method,
@@ -36,6 +36,7 @@ export async function callApi<T>(
     });
     const answer: unknown = await response.json();
     if (response.ok) return answer as T;
+    if (response.status === 409 || response.status === 404) return undefined;
     const isBusy = response.status === 429 || response.status === 503;
     if (isBusy && attempt < RETRIES_MAX) {
       await clock.sleep(RETRY_MS);

@@ -156,12 +156,13 @@ async function storm(stage: Stage): Promise<void> {
   const { clock } = stage.host.ambient;
   const random = new SeededRandom(1);
   const api = { address: await stage.restAddress(), clock };
-  const { workers } = await callApi<{ readonly workers: readonly { readonly id: string }[] }>(
+  const listed = await callApi<{ readonly workers: readonly { readonly id: string }[] }>(
     api,
     'GET',
     '/v1/workers',
   );
-  const anyWorker = (): string => workers[random.below(workers.length)]!.id;
+  const ids = listed!.workers.map(({ id }) => id);
+  const anyWorker = (): string => ids[random.below(ids.length)]!;
   stage.broken('units are moved about');
   const untilMs = clock.monotonicMs() + STORM_MS;
   let draining: string | undefined;
