@@ -5,7 +5,7 @@
  *   npm run simulate -- --seed N [--log info]
  *   npm run simulate -- --seeds A..B
  *   npm run simulate -- --minutes M [--from SEED]
- *   npm run simulate -- --breakages [NAME…]
+ *   npm run simulate -- --breakages [NAME…] [--seeds A..B]
  *
  * Exit code 1 when a seed failed or a breakage survived, 2 for arguments that make no sense.
  */
@@ -59,7 +59,7 @@ async function tryBreakages(chosen: readonly Breakage[]): Promise<number> {
     const totals = new Totals();
     await runSeeds({
       jobs: Number(values.jobs ?? availableParallelism()),
-      seeds: range(`1..${BREAKAGE_SEEDS}`),
+      seeds: range(values.seeds ?? `1..${BREAKAGE_SEEDS}`),
       twiceEvery: 0,
       execArgv: ['--import', new URL('../test/simulation/breakage-hook.ts', import.meta.url).href],
       environment: { [BREAKAGE_VARIABLE]: breakage.name },

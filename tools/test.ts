@@ -36,7 +36,7 @@ const GROUPS: readonly TestGroup[] = [
     globs: ['test/simulation/**/*.test.ts'],
     needs: [],
     concurrency: 2,
-    fileTimeoutMs: 600_000,
+    fileTimeoutMs: 1_800_000,
   },
   {
     name: 'contract',

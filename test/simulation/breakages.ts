@@ -94,17 +94,10 @@ export const BREAKAGES: readonly Breakage[] = [
     replace: "        appId: appIdOf(partition), expected: 'any' as const,",
   },
   {
-    name: 'keep chunks of a partition that began again',
-    file: 'src/actors/bronze-writer/behavior.ts',
-    find: 'const open = state.open.filter((chunk) => chunk.partition !== partition);',
-    replace: 'const open = state.open;',
-  },
-  {
-    name: 'commit batches out of order',
-    file: 'src/actors/bronze-writer/behavior.ts',
-    find: "if (first?.phase.kind !== 'uploaded') return decision;",
-    replace:
-      'if (!first || first.phase.kind === "committing" || !("files" in first.phase)) return decision;',
+    name: 'fetch one offset too far',
+    file: 'src/actors/partition-worker/behavior.ts',
+    find: 'next = { ...next, fetched: message.chunk.next };',
+    replace: 'next = { ...next, fetched: message.chunk.next + 1n };',
   },
   {
     name: 'drop the last gap',
@@ -127,8 +120,8 @@ export const BREAKAGES: readonly Breakage[] = [
   {
     name: 'jump over offsets that are gone',
     file: 'src/actors/partition-worker/actor.ts',
-    find: 'if (next < earliest || next > latest) refuseOutOfRange(next, earliest, latest);',
-    replace: '',
+    find: 'const next = expected ?? earliest;',
+    replace: 'const next = expected === undefined || expected < earliest ? earliest : expected;',
   },
   {
     name: 'read the topic that took the place of the old one',

@@ -120,7 +120,7 @@ function checkStats(place: string, file: LakeFile, rows: readonly LakeRow[]): vo
   const beyond = (name: string, isBeyond: (value: number) => boolean): void => {
     const found = rows.find((row) => row[name] !== null && isBeyond(Number(row[name])));
     if (found)
-      throw new Violation('I12', `${place} ${name}: ${String(found[name])} is out of bounds`);
+      throw new Violation('I12', `${place} ${name}: ${textAt(found, name)} is out of bounds`);
   };
   for (const [name, min] of bounds('minValues')) beyond(name, (value) => value < min);
   for (const [name, max] of bounds('maxValues')) beyond(name, (value) => value > max);
@@ -130,7 +130,7 @@ function checkStats(place: string, file: LakeFile, rows: readonly LakeRow[]): vo
 function checkBronze(world: World, lake: Lake): void {
   const byPlace = new Map<string, LakeRow>();
   for (const row of lake.bronze) {
-    const place = `${String(row['_kafka_partition'])}/${String(row['_kafka_offset'])}`;
+    const place = placeOf(row);
     if (byPlace.has(place)) throw new Violation('I2', `bronze has ${place} twice`);
     byPlace.set(place, row);
   }
@@ -234,7 +234,7 @@ function checkSilver(world: World, lake: Lake): void {
   const dead = expectedPoison(world);
   const kept = new Map<string, LakeRow>();
   for (const row of lake.silver) {
-    const id = String(row['event_id']);
+    const id = textAt(row, 'event_id');
     if (kept.has(id)) throw new Violation('I6', `silver has ${id} twice`);
     if (!copies.has(id)) throw new Violation('I6', `silver has ${id}, which was never sent`);
     kept.set(id, row);
@@ -309,8 +309,15 @@ function isSameEvent(a: EventMeaning, b: EventMeaning): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }
 
+/** A plain value as text. */
+function textAt(row: LakeRow, name: string): string {
+  const value = row[name];
+  if (value === null || value === undefined || typeof value === 'object') return 'nothing';
+  return value.toString();
+}
+
 function placeOf(row: LakeRow): string {
-  return `${String(row['_kafka_partition'])}/${String(row['_kafka_offset'])}`;
+  return `${textAt(row, '_kafka_partition')}/${textAt(row, '_kafka_offset')}`;
 }
 
 /** I22: running totals say what the tables hold. */
@@ -459,8 +466,8 @@ async function checkCheckpoints(world: World): Promise<void> {
     const inCheckpoint = actions.flatMap((action) => {
       const add = action['add'] as LakeRow | null;
       const txn = action['txn'] as LakeRow | null;
-      if (add) return [`add ${decodeURIComponent(String(add['path']))}`];
-      return txn ? [`txn ${String(txn['appId'])} ${String(txn['version'])}`] : [];
+      if (add) return [`add ${decodeURIComponent(textAt(add, 'path'))}`];
+      return txn ? [`txn ${textAt(txn, 'appId')} ${textAt(txn, 'version')}`] : [];
     });
     const txns = new Map<string, bigint>();
     for (const commit of table.commits.slice(0, version + 1)) {

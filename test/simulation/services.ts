@@ -43,7 +43,10 @@ export function objectStoreOf(
     fate: { readonly whenUnknown?: () => Result; readonly whenStale?: (r: Result) => Result } = {},
   ): Promise<Result> =>
     host.request({
-      ...{ service: 'store', kind, what: `${operation} ${key}`, effect },
+      service: 'store',
+      kind,
+      what: `${operation} ${key}`,
+      effect,
       isReliable: key.startsWith(PROBE),
       ...fate,
     });
