@@ -2,6 +2,7 @@
  * `tidemark drill`: breaks a throw-away pipeline on purpose and says what that cost.
  */
 import { writeFile } from 'node:fs/promises';
+import { availableParallelism, loadavg } from 'node:os';
 import { resolve } from 'node:path';
 import type { DrillHost } from '../operations/drill/drill-host.ts';
 import { playScenario, type ScenarioResult } from '../operations/drill/drill.ts';
@@ -52,6 +53,7 @@ async function drill(
     terminal.note(`${scenario.name}: ${[verdict, ...problems].join('\n  ')}`);
   }
   terminal.clearProgress();
+  warnOfLoad(context);
   const ok = results.every(({ verdict }) => verdict === 'kept');
   const seconds = (ambient.clock.monotonicMs() - startedMs) / 1000;
   const document = { ok, on, seconds, scenarios: results };
@@ -60,6 +62,15 @@ async function drill(
   }
   await terminal.result(document, (style) => render(document, style));
   return ok ? EXIT.ok : EXIT.violation;
+}
+
+/** Times of a machine that has other things to do are those of a slower machine. */
+function warnOfLoad({ terminal }: CommandContext): void {
+  const cores = availableParallelism();
+  const [, load = 0] = loadavg();
+  if (load <= cores * 1.5) return;
+  const told = `The load of this machine was ${load.toFixed(1)} on ${cores} cores`;
+  terminal.note(`${told}: recovery is quicker where nothing else runs.`);
 }
 
 function chosen(names: readonly string[]): readonly Scenario[] {
