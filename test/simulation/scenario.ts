@@ -49,6 +49,10 @@ const STEP_MS = 250;
 /** Within this time wishes are taken back, outages end, and delayed writes land. */
 const LATER_MS = 5_000;
 
+const TOPIC_EVENTS = ['partition-added', 'deleted', 'truncated', 're-created'] as const;
+type TopicEvent = (typeof TOPIC_EVENTS)[number];
+const TOPIC_EVENT_TRIES = 50;
+
 /** Runs one seed. */
 export async function runSeed(seed: number, options: RunOptions): Promise<Outcome> {
   const run = new Run(new World({ seed, ...options }));
@@ -104,7 +108,9 @@ class Run {
     const faultsUntilMs = 5_000 + random.unit() * 10_000;
     if (world.faults.areOn) this.#nextNemesis();
     if (random.unit() < 0.25) {
-      time.schedule(random.unit() * faultsUntilMs, 'topic event', () => this.#changeTopic());
+      const kind = pick(random, TOPIC_EVENTS);
+      const atMs = random.unit() * faultsUntilMs;
+      time.schedule(atMs, 'topic event', () => this.#changeTopic(kind, TOPIC_EVENT_TRIES));
     }
     await this.#until(faultsUntilMs);
     await this.#heal();
@@ -174,28 +180,42 @@ class Run {
     }
   }
 
+  /** Lets something happen to the topic as soon as it makes a difference. */
+  #changeTopic(kind: TopicEvent, triesLeft: number): void {
+    const { faults, time } = this.#world;
+    if (this.#topicChanged(kind)) faults.count(`topic ${kind}`);
+    else if (triesLeft > 0) {
+      time.schedule(100, 'topic event', () => this.#changeTopic(kind, triesLeft - 1));
+    }
+  }
+
   /** New partitions go on; lost offsets and a new topic of the same name are to stop loudly (I23). */
-  #changeTopic(): void {
-    const { topic, random, faults } = this.#world;
-    const kind = pick(random, ['partition-added', 'deleted', 'truncated', 're-created'] as const);
+  #topicChanged(kind: TopicEvent): boolean {
+    const { topic, random } = this.#world;
     const partition = random.below(topic.partitions.length);
     const log = topic.partitions[partition]!;
     const next = this.#world.bronzeNext(partition);
-    if (kind === 'partition-added') topic.addPartition();
-    else if (next === undefined) return;
-    else if (kind === 'deleted') {
-      if (log.lastStable < next + 2n) return;
-      log.deleteBefore(next + 1n);
-    } else {
-      // What is sent from now on would go to another log.
-      for (const each of topic.partitions.keys()) {
-        if (kind === 're-created' || each === partition) this.#workload.close(each);
-      }
-      if (kind === 're-created') topic.successorId = '00000000-0000-4000-8000-000000000002';
-      else if (log.openProducers.length > 0 || next < 2n) return;
-      else log.truncateTo(next - 1n - BigInt(random.below(Number(next) - 1)));
+    if (kind === 'partition-added') {
+      topic.addPartition();
+      return true;
     }
-    faults.count(`topic ${kind}`);
+    if (next === undefined) return false;
+    switch (kind) {
+      case 'deleted':
+        if (log.lastStable < next + 2n) return false;
+        log.deleteBefore(next + 1n);
+        return true;
+      case 'truncated':
+        if (log.openProducers.length > 0 || next < 2n) return false;
+        // What is sent from now on would go to another log.
+        this.#workload.close(partition);
+        log.truncateTo(next - 1n - BigInt(random.below(Number(next) - 1)));
+        return true;
+      case 're-created':
+        for (const each of topic.partitions.keys()) this.#workload.close(each);
+        topic.successorId = '00000000-0000-4000-8000-000000000002';
+        return true;
+    }
   }
 
   /** Whether there are offsets that can no longer be read, or may be another topic's. */
