@@ -145,9 +145,11 @@ function memberCommand(role: MemberRole, summary: string): Command {
 /** The channel to the `run` that started this process, if one did. Its end ends this process. */
 function listenToParent(context: CommandContext, pipeline: PipelineProcess) {
   const orphaned = new AbortController();
-  const connected = process.connected === true;
-  if (connected) {
+  // There is a `send` for whoever was started with a channel, also once it is closed: that `run` may
+  // have died while this process was starting.
+  if (process.send !== undefined) {
     process.on('disconnect', () => orphaned.abort());
+    if (!process.connected) orphaned.abort();
     process.on('message', (message) => {
       if ((message as UpstreamDone).kind === 'upstream-done') pipeline.isUpstreamDone = true;
     });

@@ -235,11 +235,13 @@ export class CrashRounds {
     await eventually(
       async () => {
         this.#ensureRunning();
+        this.#feed.requireAlive();
         return (await this.pipeline.version(USAGE_TABLES.bronze)) > before;
       },
       { withinMs: RECOVERED_WITHIN_MS },
-    ).catch(() => {
-      throw new Error(`no recovery from ${order}:\n${this.#run?.stderr}`);
+    ).catch(async () => {
+      const { stdout } = await this.pipeline.command(['status']);
+      throw new Error(`no recovery from ${order}:\n${this.#run?.stderr}\n${stdout}`);
     });
   }
 }
@@ -260,13 +262,20 @@ class SteadyFeed {
     poison: 0.02,
   });
   #closed: Promise<void> | undefined;
+  #failure: unknown;
 
   constructor(sink: RecordSink, lines: string) {
     this.#sink = sink;
     this.#lines = lines;
     this.#loop = this.#run();
-    // Heard at `close`.
-    this.#loop.catch(() => {});
+    this.#loop.catch((thrown: unknown) => {
+      this.#failure = thrown;
+    });
+  }
+
+  /** @throws what the source refused records with */
+  requireAlive(): void {
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Ends it; the file of all lines, and the truth about them. */
