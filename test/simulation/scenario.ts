@@ -103,9 +103,9 @@ class Run {
     const { random, time } = world;
     world.members.push(...drawMembers(random));
     for (const member of world.members) world.boot(member);
-    this.#produceFor(3_000 + random.unit() * 9_000);
     world.faults.areOn = random.unit() < 0.9;
     const faultsUntilMs = 5_000 + random.unit() * 10_000;
+    this.#produceUntil(faultsUntilMs * (0.5 + random.unit() / 2));
     if (world.faults.areOn) this.#nextNemesis();
     if (random.unit() < 0.25) {
       const kind = pick(random, TOPIC_EVENTS);
@@ -116,6 +116,11 @@ class Run {
     await this.#heal();
     const caughtUpBy = time.nowMs + LIVENESS_MS;
     await this.#until(caughtUpBy, () => this.#isCaughtUp());
+    if ([...world.topic.partitions.keys()].some((partition) => this.#isLost(partition))) {
+      // What a partition had fetched before it stopped is committed yet.
+      await this.#until(time.nowMs + LATER_MS);
+      await this.#until(caughtUpBy, () => this.#isCaughtUp());
+    }
     if (world.violation) return;
     if (!this.#isCaughtUp()) throw new Violation('I19', this.#lagText());
     if (random.unit() < 0.3) await this.#quietly();
@@ -146,12 +151,13 @@ class Run {
     if (!ended && !world.violation) throw new Violation('I19', 'a process did not end');
   }
 
-  #produceFor(forMs: number): void {
+  #produceUntil(untilMs: number): void {
     const { random, time } = this.#world;
     const pauseMs = pick(random, [100, 300, 800]);
     const produce = (): void => {
+      if (time.nowMs > untilMs) return;
       this.#workload.produce(this.#world.wallMs);
-      if (time.nowMs < forMs) time.schedule(random.unit() * 2 * pauseMs, 'produce', produce);
+      time.schedule(random.unit() * 2 * pauseMs, 'produce', produce);
     };
     time.schedule(random.unit() * 1_000, 'produce', produce);
   }

@@ -17,7 +17,7 @@ export interface PoolOptions {
   readonly onReport: (report: SeedReport) => void;
   /** Asked after each report. */
   readonly isEnough: () => boolean;
-  /** A seed that takes longer counts as failed, milliseconds; default 60 s. */
+  /** A seed that takes longer counts as failed, milliseconds; default 5 minutes. */
   readonly timeoutMs?: number;
 }
 
@@ -56,7 +56,7 @@ function startWorker({ execArgv = [], environment = {} }: PoolOptions): ChildPro
 }
 
 function order(child: ChildProcess, seed: number, options: PoolOptions): Promise<SeedReport> {
-  const { twiceEvery, logLevel, timeoutMs = 60_000 } = options;
+  const { twiceEvery, logLevel, timeoutMs = 300_000 } = options;
   return new Promise((resolve) => {
     const end = (report: SeedReport): void => {
       clearTimeout(deadline);

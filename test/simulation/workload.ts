@@ -181,25 +181,35 @@ export class Workload {
     );
     if (copies.length > 0 && draw < shares.poison + shares.duplicate) {
       const { meaning } = pick(random, copies);
-      return this.#encode(meaning, nowMs, meaning.flags.length === 0 && random.unit() < 0.5);
+      return this.#encode(
+        meaning,
+        this.#timestamp(nowMs),
+        meaning.flags.length === 0 && random.unit() < 0.5,
+      );
     }
     if (copies.length > 0 && draw < shares.poison + shares.duplicate + shares.conflict) {
       const { meaning } = pick(random, copies);
       const flags = meaning.flags.filter((flag) => flag !== MISMATCH);
-      return this.#encode({ ...meaning, flags, bytes: (meaning.bytes ?? 0) + 1 }, nowMs, false);
+      return this.#encode(
+        { ...meaning, flags, bytes: (meaning.bytes ?? 0) + 1 },
+        this.#timestamp(nowMs),
+        false,
+      );
     }
     return this.#freshEvent(nowMs);
   }
 
   #freshEvent(nowMs: number): Sent {
     const random = this.#random;
-    let timeMs = nowMs - random.below(90_000);
+    const timestampMs = this.#timestamp(nowMs);
+    let timeMs = timestampMs - random.below(90_000);
     if (random.unit() < this.#shares.late) {
+      // Exactly at the bounds of late and of future, and beyond.
       timeMs = pick(random, [
-        nowMs - 2 * HOUR_MS,
-        nowMs - 3 * HOUR_MS - random.below(40 * HOUR_MS),
-        nowMs + 5 * 60_000,
-        nowMs + 6 * 60_000 + random.below(DAY_MS),
+        timestampMs - 2 * HOUR_MS,
+        timestampMs - 3 * HOUR_MS - random.below(40 * HOUR_MS),
+        timestampMs + 5 * 60_000,
+        timestampMs + 6 * 60_000 + random.below(DAY_MS),
         0,
       ]);
     }
@@ -214,11 +224,11 @@ export class Workload {
       bytes: oddBytes || random.unit() < 0.1 ? null : random.below(1000),
       flags,
     };
-    return this.#encode(meaning, nowMs, false);
+    return this.#encode(meaning, timestampMs, false);
   }
 
   /** @param isReordered members in another order and with other white space; the same event */
-  #encode(meaning: EventMeaning, nowMs: number, isReordered: boolean): Sent {
+  #encode(meaning: EventMeaning, timestampMs: number, isReordered: boolean): Sent {
     const { id, timeMs, customer, bytes } = meaning;
     const members: [string, unknown][] = [
       ['event_id', id],
@@ -230,7 +240,7 @@ export class Workload {
     const text = isReordered
       ? JSON.stringify(Object.fromEntries(members.toReversed()), null, 1)
       : JSON.stringify(Object.fromEntries(members));
-    return { record: this.#record(nowMs, text, customer), meaning };
+    return { record: recordOf(timestampMs, text, customer), meaning };
   }
 
   #poison(nowMs: number): Sent {
@@ -245,16 +255,26 @@ export class Workload {
       ['invalid_time', '{"event_id":"x","event_time":"2026-02-30T00:00:00Z"}'],
       ['invalid_utf8', Uint8Array.of(0x7b, 0xff, 0x7d)],
     ]);
-    return { record: this.#record(nowMs, value, null), meaning: { kind: 'poison', flag } };
-  }
-
-  #record(nowMs: number, value: string | Uint8Array | null, key: string | null): SentRecord {
-    // Producers' clocks differ, so that the dates of one partition interleave.
-    const timestampMs = nowMs - this.#random.below(4_000);
     return {
-      timestampMs,
-      key: key === null ? null : utf8.encode(key),
-      value: typeof value === 'string' ? utf8.encode(value) : value,
+      record: recordOf(this.#timestamp(nowMs), value, null),
+      meaning: { kind: 'poison', flag },
     };
   }
+
+  /** Producers' clocks differ, so that the dates of one partition interleave. */
+  #timestamp(nowMs: number): number {
+    return nowMs - this.#random.below(4_000);
+  }
+}
+
+function recordOf(
+  timestampMs: number,
+  value: string | Uint8Array | null,
+  key: string | null,
+): SentRecord {
+  return {
+    timestampMs,
+    key: key === null ? null : utf8.encode(key),
+    value: typeof value === 'string' ? utf8.encode(value) : value,
+  };
 }
