@@ -206,8 +206,8 @@ export const BREAKAGES: readonly Breakage[] = [
   {
     name: 'load a slot as of a version too early',
     file: 'src/actors/gold-writer/actor.ts',
-    find: 'await loadSlots(missing, span.after, context);',
-    replace: 'await loadSlots(missing, Math.max(0, span.after - 1), context);',
+    find: 'Math.max(silverVersion, coveredBy.get(aggregate)!),',
+    replace: 'Math.max(0, Math.max(silverVersion, coveredBy.get(aggregate)!) - 1),',
   },
   {
     name: 'wait for jobs alone',
@@ -238,12 +238,6 @@ export const BREAKAGES: readonly Breakage[] = [
     file: 'src/actors/byte-budget.ts',
     find: 'this.#granted -= held;',
     replace: 'held = 0;',
-  },
-  {
-    name: 'hear messages of an earlier incarnation',
-    file: 'src/actors/runtime/actor.ts',
-    find: 'if ((envelope.incarnation ?? this.#incarnation) !== this.#incarnation) continue;',
-    replace: '',
   },
 ];
 

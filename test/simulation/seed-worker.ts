@@ -101,6 +101,7 @@ export async function carryOut({ seed, twice, logLevel }: SeedOrder): Promise<Se
   };
 }
 
+process.on('disconnect', () => process.exit());
 process.on('message', (order: SeedOrder) => {
   void carryOut(order).then((report) => process.send!(report));
 });
