@@ -18,17 +18,18 @@ export interface YamlDocument {
   fromEnvironment(path: ConfigPath): boolean;
 }
 
-const REFERENCE = /\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}\n]*))?\}/g;
+const REFERENCE = /\$\$\{|\uE000|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}\n]*))?\}/g;
 
 /**
  * References are masked by private-use characters while YAML is parsed: a brace would otherwise
  * break an unquoted value inside `{...}`, as in `{name: ops, token: ${OPS_TOKEN}}`.
  */
+const MASK_START = '\uE000';
 const MASKED = /\uE000(\d+)\uE001/g;
 
 interface Reference {
   readonly source: string;
-  /** undefined for an escaped `$${`. */
+  /** undefined for an escaped `$${`, and for the first character of a mask. */
   readonly name: string | undefined;
   readonly fallback: string | undefined;
 }
@@ -58,9 +59,12 @@ function expand(
 ): Expansion {
   const missing: string[] = [];
   let fromEnvironment = false;
-  const text = masked.replace(MASKED, (_, index: string) => {
-    const { name, fallback } = references[Number(index)]!;
-    if (name === undefined) return '${';
+  const text = masked.replace(MASKED, (mask, index: string) => {
+    const reference = references[Number(index)];
+    // An escape in the file made what only looks like a mask.
+    if (!reference) return mask;
+    const { source, name, fallback } = reference;
+    if (name === undefined) return source === MASK_START ? source : '${';
     fromEnvironment = true;
     const value = environment[name] ?? fallback;
     if (value === undefined) missing.push(name);
@@ -73,7 +77,11 @@ function expand(
 export function readYaml(text: string, environment: Environment): YamlDocument {
   const lines = new LineCounter();
   const { masked, references } = maskReferences(text);
-  const document = parseDocument(masked, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(masked, {
+    lineCounter: lines,
+    prettyErrors: false,
+    logLevel: 'error',
+  });
   const lineAt = (offset: number): number => Math.max(1, lines.linePos(offset).line);
   // What follows the first broken place is noise; a doubled key breaks nothing else.
   const firstBroken = document.errors.find((error) => error.code !== 'DUPLICATE_KEY');
@@ -92,7 +100,10 @@ export function readYaml(text: string, environment: Environment): YamlDocument {
     Scalar(key, node, ancestors) {
       if (typeof node.value !== 'string' || !node.value.includes('\uE000')) return;
       if (key === 'key') {
-        node.value = node.value.replace(MASKED, (_, at: string) => references[Number(at)]!.source);
+        node.value = node.value.replace(
+          MASKED,
+          (mask, at: string) => references[Number(at)]?.source ?? mask,
+        );
         return;
       }
       const expansion = expand(node.value, references, environment);
@@ -110,8 +121,16 @@ export function readYaml(text: string, environment: Environment): YamlDocument {
     },
   });
 
+  let value: unknown;
+  try {
+    if (document.errors.length === 0) value = document.toJS();
+  } catch (thrown) {
+    // Aliases that multiply beyond all measure.
+    const found = `broken YAML (${(thrown as Error).message})`;
+    problems.push({ path: '', line: 1, found, expected: 'a YAML document', remedy: '' });
+  }
   return {
-    value: document.errors.length > 0 ? undefined : (document.toJS() as unknown),
+    value,
     problems,
     lineOf: (path) => {
       let offset = document.contents?.range?.[0] ?? 0;

@@ -213,6 +213,15 @@ test('an escaped reference and one in a comment are left alone', () => {
   assert.deepEqual(configOf(text).lake, { kind: 'fs', path: '/work/a${b}' });
 });
 
+test('characters that mask references are ordinary ones in a file', () => {
+  for (const path of ['\uE0000\uE001', '\uE00099\uE001', '\uE000']) {
+    const literal = configOf(`${MINIMAL}lake: {kind: fs, path: "a${path}\${b:-c}"}`, {});
+    assert.deepEqual(literal.lake, { kind: 'fs', path: `/work/a${path}c` });
+  }
+  const escaped = configOf(`${MINIMAL}lake: {kind: fs, path: "\\uE0009\\uE001"}`);
+  assert.deepEqual(escaped.lake, { kind: 'fs', path: '/work/\uE0009\uE001' });
+});
+
 test('secrets and values from the environment never appear in a message (C2)', () => {
   const problems = problemsOf(
     `name: \${SECRET}
@@ -305,6 +314,10 @@ const REFUSED: Readonly<Record<string, readonly [text: string, ...parts: string[
   ],
   'hot longer than archive': [`${MINIMAL}retention: {bronze: {hot: 8y}}`, 'retention.bronze.hot'],
   'a budget that no record fits': [`${MINIMAL}limits: {inFlight: 1MiB}`, 'maxRecordBytes'],
+  'aliases that multiply beyond all measure': [
+    `${MINIMAL}a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c]`,
+    'Excessive alias count',
+  ],
   'a doubled key': [`${MINIMAL}name: again`, 'a key that is there twice'],
   'a number with a unit missing': [`${MINIMAL}late: {after: 3}`, 'late.after: found 3', '2h'],
   'an empty section': [`${MINIMAL}late:`, 'found an empty value', 'a mapping with after'],

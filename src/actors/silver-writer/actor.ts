@@ -30,6 +30,7 @@ import {
   watermarkAppId,
 } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
+import { numRecordsOf } from '../../storage/delta/snapshot.ts';
 import type { LiveFile, NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import type { WorkQueue } from '../../storage/queue/work-queue.ts';
@@ -471,8 +472,5 @@ function bucketSets(
 
 /** Rows of a file as its statistics say; a foreign file without them counts as a full span. */
 function rowsOf(file: LiveFile): number {
-  if (file.stats === undefined) return SPAN_ROWS;
-  return Number(
-    (JSON.parse(file.stats) as { readonly numRecords?: number }).numRecords ?? SPAN_ROWS,
-  );
+  return numRecordsOf(file.stats) ?? SPAN_ROWS;
 }

@@ -17,6 +17,7 @@ import { errorFields, type Logger } from '../../logger.ts';
 import { corruptPart } from '../../pipeline/silver/dedup-part.ts';
 import { FINGERPRINT_BYTES } from '../../pipeline/silver/fingerprints.ts';
 import type { DeltaTable, Snapshot } from '../../storage/delta/delta-table.ts';
+import { numRecordsOf } from '../../storage/delta/snapshot.ts';
 import type { LiveFile } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import type { ComputeThread } from '../runtime/compute-thread.ts';
@@ -273,7 +274,7 @@ export class DedupArchive {
     const { store, silver, dedupThread } = this.#options;
     const key = fingerprintKey(silver.root, file.path);
     const stored = await store.get(key);
-    const rows = statsRows(file.stats);
+    const rows = numRecordsOf(file.stats);
     const isWhole = stored && stored.byteLength % FINGERPRINT_BYTES === 0;
     if (isWhole && (rows === undefined || stored.byteLength === rows * FINGERPRINT_BYTES)) {
       return stored;
@@ -396,15 +397,9 @@ function liveRows(snapshot: Snapshot, shard: Shard): number | undefined {
   return sum(files.filter((file) => rowsOfShard(file, shard) === 'all').map(rowsOf));
 }
 
-function statsRows(stats: string | undefined): number | undefined {
-  if (stats === undefined) return undefined;
-  const { numRecords } = JSON.parse(stats) as { readonly numRecords?: number };
-  return numRecords === undefined ? undefined : Number(numRecords);
-}
-
 /** Rows of a file; where statistics do not tell, as many as a file has at most. */
 function rowsOf(file: Pick<LiveFile, 'stats'>): number {
-  return statsRows(file.stats) ?? 65_536;
+  return numRecordsOf(file.stats) ?? 65_536;
 }
 
 function rowsIn(files: readonly LiveFile[]): number {

@@ -9,6 +9,8 @@
  * - `tidemark.reconciliation`: on the first file of a reconciled date, what the batch found.
  */
 
+import { PipelineError } from '../../errors.ts';
+
 const SLOT_TAG = 'tidemark.slot';
 const EVENTS_TAG = 'tidemark.events';
 const FINAL_TAG = 'tidemark.final';
@@ -68,7 +70,10 @@ export function finalTags(given: {
   };
 }
 
-/** @returns undefined when the file holds no slot of ours */
+/**
+ * @returns undefined when the file holds no slot of ours
+ * @throws PipelineError corrupt when its note is none
+ */
 export function parseGoldTags(tags: Tags | undefined): GoldTags | undefined {
   const slot = numberOf(tags?.[SLOT_TAG]);
   if (slot === undefined) return undefined;
@@ -78,8 +83,17 @@ export function parseGoldTags(tags: Tags | undefined): GoldTags | undefined {
     events: numberOf(tags?.[EVENTS_TAG]),
     finalVersion: numberOf(tags?.[FINAL_TAG]),
     revision: numberOf(tags?.[REVISION_TAG]) ?? 0,
-    note: note === undefined ? undefined : (JSON.parse(note) as ReconciliationNote),
+    note: note === undefined ? undefined : parseNote(note),
   };
+}
+
+function parseNote(text: string): ReconciliationNote {
+  try {
+    return JSON.parse(text) as ReconciliationNote;
+  } catch (cause) {
+    const message = `a file's tag ${RECONCILIATION_TAG} is not JSON`;
+    throw new PipelineError('corrupt', 'TM_LOG_CORRUPT', message, { cause });
+  }
 }
 
 function numberOf(text: string | undefined): number | undefined {

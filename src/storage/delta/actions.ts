@@ -148,6 +148,20 @@ export function corruptLog(place: string, problem: string, cause?: unknown): Pip
   return new PipelineError('corrupt', 'TM_LOG_CORRUPT', `${place}: ${problem}`, { cause });
 }
 
+/**
+ * Runs what may refuse a part of a log without knowing where it stands.
+ * @throws PipelineError that names `place`
+ */
+export function namingPlace<T>(place: string, read: () => T): T {
+  try {
+    return read();
+  } catch (thrown) {
+    if (!(thrown instanceof PipelineError)) throw thrown;
+    const { kind, code, message, context, cause } = thrown;
+    throw new PipelineError(kind, code, `${place}: ${message}`, { context, cause });
+  }
+}
+
 /** Collects the actions of one entry and refuses those that reconcile with each other (A1). */
 export class EntryBuilder {
   readonly #version: number;
@@ -361,13 +375,10 @@ function removeFromJson(json: JsonFields): RemovedFile {
 /** Decodes the path; remembers its spelling where ours would differ. */
 function pathFromJson(json: JsonFields): { path: string; encodedPath: string | undefined } {
   const encodedPath = json.text('path');
-  try {
+  return namingPlace(json.place, () => {
     const path = decodeFilePath(encodedPath);
     return { path, encodedPath: encodeFilePath(path) === encodedPath ? undefined : encodedPath };
-  } catch (thrown) {
-    if (!(thrown instanceof PipelineError)) throw thrown;
-    throw new PipelineError(thrown.kind, thrown.code, `${json.place}: ${thrown.message}`);
-  }
+  });
 }
 
 function refuseDeletionVector(json: JsonFields): void {

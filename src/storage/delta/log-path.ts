@@ -19,6 +19,7 @@ export type LogFileName =
     };
 
 const COMMIT_NAME = /^(\d{20})\.json$/;
+const V2_CHECKPOINT_NAME = /^\d{20}\.checkpoint\.[0-9a-f-]{36}\.(?:json|parquet)$/;
 const CHECKPOINT_NAME = /^(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet$/;
 
 /** Key prefix of everything in the log folder of the table at `root`, with the final slash. */
@@ -79,6 +80,11 @@ export function parseLogFileName(name: string): LogFileName | undefined {
     part: Number(part),
     parts: Number(parts),
   };
+}
+
+/** Whether a file in `_delta_log` is a checkpoint as only the feature `v2Checkpoint` has them. */
+export function isV2CheckpointName(name: string): boolean {
+  return V2_CHECKPOINT_NAME.test(name);
 }
 
 /** Needs no encoding; almost every path, so it is worth a short cut. */

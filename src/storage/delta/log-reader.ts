@@ -24,6 +24,7 @@ import {
   checkpointPartKey,
   checksumKey,
   commitKey,
+  isV2CheckpointName,
   lastCheckpointKey,
   logPrefix,
   parseLogFileName,
@@ -55,6 +56,8 @@ interface LogListing {
   readonly fromVersion: number;
   /** Complete checkpoints, newest first. */
   readonly checkpoints: readonly CheckpointFile[];
+  /** Key of one in a format that is not read here. */
+  readonly v2Checkpoint: string | undefined;
   readonly lastCommit: number | undefined;
 }
 
@@ -166,12 +169,13 @@ export class LogReader {
       // R2
       if (!(await this.readEntry(0))) return undefined;
     }
+    let whole = listing;
     let loaded = await this.#loadCheckpoint(listing.checkpoints);
     if (!loaded && listing.fromVersion > 0) {
-      const whole = await this.#list({ fromVersion: 0, toVersion: version });
+      whole = await this.#list({ fromVersion: 0, toVersion: version });
       loaded = await this.#loadCheckpoint(whole.checkpoints);
     }
-    let snapshot = loaded?.snapshot ?? (await this.#loadFirstEntry());
+    let snapshot = loaded?.snapshot ?? (await this.#loadFirstEntry(whole));
     const upTo = version ?? lastCommit ?? snapshot.version;
     while (snapshot.version < upTo) {
       const first = snapshot.version + 1;
@@ -247,8 +251,9 @@ export class LogReader {
     return this.#loadCheckpoint([{ version, parts: 1, modifiedMs: checkpoint.modifiedMs }]);
   }
 
-  async #loadFirstEntry(): Promise<TableSnapshot> {
-    const entry = (await this.readEntry(0)) ?? missingEntry(this.#root, 0);
+  /** @param listing of the whole log, in which no checkpoint could be read */
+  async #loadFirstEntry(listing: LogListing): Promise<TableSnapshot> {
+    const entry = (await this.readEntry(0)) ?? noBeginning(this.#root, listing);
     return TableSnapshot.start(entry, 0, commitKey(this.#root, 0));
   }
 
@@ -281,9 +286,12 @@ export class LogReader {
       { readonly found: ObjectInfo[]; readonly file: CheckpointFile }
     >();
     let lastCommit: number | undefined;
+    let v2Checkpoint: string | undefined;
     const startAfter = beforeVersionKey(this.#root, range.fromVersion);
     for await (const info of this.#store.list(prefix, { startAfter })) {
-      const name = parseLogFileName(info.key.slice(prefix.length));
+      const fileName = info.key.slice(prefix.length);
+      const name = parseLogFileName(fileName);
+      if (isV2CheckpointName(fileName)) v2Checkpoint = info.key;
       if (!name) continue;
       if (name.version > toVersion) break;
       if (name.kind === 'commit') {
@@ -298,15 +306,28 @@ export class LogReader {
     }
     const complete = [...parts.values()].filter(({ found, file }) => found.length === file.parts);
     const checkpoints = complete.map(({ file }) => file).sort((a, b) => b.version - a.version);
-    return { fromVersion: range.fromVersion, checkpoints, lastCommit };
+    return { fromVersion: range.fromVersion, checkpoints, v2Checkpoint, lastCommit };
   }
 }
 
-function missingEntry(root: string, version: number): never {
+/** Neither a checkpoint nor the first entry tells how the table began. */
+function noBeginning(root: string, { checkpoints, v2Checkpoint }: LogListing): never {
+  if (v2Checkpoint !== undefined) {
+    throw new PipelineError(
+      'invalid',
+      'TM_LOG_UNSUPPORTED',
+      `${v2Checkpoint}: the table needs the feature v2Checkpoint, which this version of Tidemark cannot handle`,
+    );
+  }
+  const damaged = checkpoints.map(({ version }) => checkpointKey(root, version));
+  missingEntry(root, 0, damaged.length === 0 ? '' : `, and unreadable are ${damaged.join(', ')}`);
+}
+
+function missingEntry(root: string, version: number, more = ''): never {
   throw new PipelineError(
     'corrupt',
     'TM_OBJECT_MISSING',
-    `${commitKey(root, version)} is missing from the log`,
+    `${commitKey(root, version)} is missing from the log${more}`,
     { context: { table: root, version } },
   );
 }

@@ -18,6 +18,7 @@ import {
   type ProtocolAction,
   type RemovedFile,
   type TxnAction,
+  namingPlace,
 } from './actions.ts';
 import { parseExactJson } from './exact-json.ts';
 import { schemaFromJson } from './schema-json.ts';
@@ -87,7 +88,7 @@ export class TableSnapshot implements Snapshot {
   static start(entry: LogEntry, timestampMs: number, source: string): TableSnapshot {
     const { protocol, metadata } = entry;
     if (!protocol || !metadata) throw corruptLog(source, 'no protocol and metaData to start from');
-    requireSupportedProtocol(protocol);
+    namingPlace(source, () => requireSupportedProtocol(protocol));
     let totalBytes = 0;
     for (const file of entry.adds) totalBytes += file.sizeBytes;
     return new TableSnapshot({
@@ -201,7 +202,8 @@ export class TableSnapshot implements Snapshot {
   apply(entry: LogEntry, source: string): TableSnapshot {
     const state = this.#state;
     assert(entry.version === state.version + 1, 'log entries are applied in order');
-    if (entry.protocol) requireSupportedProtocol(entry.protocol);
+    const { protocol = state.protocol } = entry;
+    namingPlace(source, () => requireSupportedProtocol(protocol));
     const metadata = entry.metadata ?? state.metadata;
     const files = new Map<string, LoggedFile | undefined>();
     const tombstones = new Map<string, RemovedFile | undefined>();
@@ -219,7 +221,7 @@ export class TableSnapshot implements Snapshot {
     return new TableSnapshot({
       version: entry.version,
       timestampMs: Math.max(state.timestampMs, entry.commitInfo?.timestampMs ?? 0),
-      protocol: entry.protocol ?? state.protocol,
+      protocol,
       metadata,
       schema: entry.metadata ? supportedSchema(metadata, source) : state.schema,
       txns: state.txns.with(new Map(entry.txns.map((txn) => [txn.appId, txn]))),
@@ -299,8 +301,11 @@ function sumOfRecords(files: readonly LoggedFile[]): number | undefined {
 }
 
 function supportedSchema(metadata: MetadataAction, source: string): StructType {
-  const schema = schemaFromJson(metadata.schemaString);
-  requireSupportedMetadata(metadata, schema);
+  const schema = namingPlace(source, () => {
+    const read = schemaFromJson(metadata.schemaString);
+    requireSupportedMetadata(metadata, read);
+    return read;
+  });
   const names = new Set(schema.fields.map((field) => field.name));
   for (const column of metadata.partitionColumns) {
     if (!names.has(column)) throw corruptLog(source, `partition column ${column} is not a column`);

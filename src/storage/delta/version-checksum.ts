@@ -48,14 +48,16 @@ export function checksumMismatch(snapshot: TableSnapshot, bytes: Uint8Array): st
     return `${snapshot.totalBytes} bytes instead of ${tableSizeBytes as number}`;
   }
   for (const txn of Array.isArray(setTransactions) ? (setTransactions as unknown[]) : []) {
-    const { appId, version } = txn as { readonly appId?: unknown; readonly version?: unknown };
-    if (typeof appId !== 'string') continue;
+    const { appId, version } = Object(txn) as Readonly<Record<string, unknown>>;
+    if (typeof appId !== 'string' || !isInteger(version)) continue;
     const actual = snapshot.progress(appId);
-    if (String(actual) !== String(version)) {
-      return `progress ${actual} of ${appId} instead of ${String(version)}`;
-    }
+    if (actual !== BigInt(version)) return `progress ${actual} of ${appId} instead of ${version}`;
   }
   return undefined;
+}
+
+function isInteger(value: unknown): value is number | bigint {
+  return typeof value === 'bigint' || Number.isSafeInteger(value);
 }
 
 function byAppId(snapshot: TableSnapshot): TxnAction[] {

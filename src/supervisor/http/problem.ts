@@ -96,6 +96,7 @@ const BY_STATUS: ReadonlyMap<number, ProblemKind> = new Map([
   [404, 'not-found'],
   [408, 'timeout'],
   [413, 'body-too-large'],
+  [414, 'invalid-request'],
   [415, 'unsupported-media-type'],
 ]);
 

@@ -300,6 +300,16 @@ describe('checkpoints', () => {
     assert.ok(read.includes('5.checkpoint.parquet'));
   });
 
+  it('are believed when their version checksum holds nonsense (R1)', async () => {
+    const all = await tableWithCheckpoints(12);
+    const key = checkpointFile(10).replace('.checkpoint.parquet', '.crc');
+    const txns = [null, 1, {}, { appId: 'other', version: 'x' }];
+    await all.store.put(key, utf8(JSON.stringify({ numFiles: 'many', setTransactions: txns })));
+    const { table, read } = await reopen(all);
+    assert.deepEqual(content(table.snapshot), content(all.table.snapshot));
+    assert.ok(read.includes('10.checkpoint.parquet'));
+  });
+
   it('are found by name, without a listing of the log (R3)', async () => {
     const all = await tableWithCheckpoints(12);
     const { script, env, link } = all.process();

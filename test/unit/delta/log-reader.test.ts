@@ -2,7 +2,17 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { DeltaTable } from '../../../src/storage/delta/delta-table.ts';
-import { append, committed, names, openTable, ROOT, utf8, versionKey, world } from './harness.ts';
+import {
+  append,
+  checkpointFile,
+  committed,
+  names,
+  openTable,
+  ROOT,
+  utf8,
+  versionKey,
+  world,
+} from './harness.ts';
 
 async function tableOf(commits: number) {
   const all = world();
@@ -74,6 +84,27 @@ describe('opening a log', () => {
     });
   });
 
+  it('names the checkpoints that it could not read when nothing else tells the beginning', async () => {
+    const all = await tableOf(2);
+    await all.store.delete(versionKey(0));
+    await all.store.put(checkpointFile(1), utf8('PAR1'));
+    await assert.rejects(openTable(all.process().env), {
+      kind: 'corrupt',
+      message: /0\.json is missing from the log, and unreadable are .*1\.checkpoint\.parquet/,
+    });
+  });
+
+  it('refuses a log of which only a checkpoint of another format tells the beginning', async () => {
+    const all = await tableOf(2);
+    await all.store.delete(versionKey(0));
+    const name = '.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json';
+    await all.store.put(versionKey(1).replace('.json', name), utf8('{}'));
+    await assert.rejects(openTable(all.process().env), {
+      kind: 'invalid',
+      message: /v2Checkpoint/,
+    });
+  });
+
   it('names the first entry when neither it nor a checkpoint is there', async () => {
     const all = await tableOf(3);
     await all.store.delete(versionKey(0));
@@ -83,10 +114,14 @@ describe('opening a log', () => {
   const broken: Record<string, readonly [string, RegExp]> = {
     'half a line': ['{"add":{"path":"x"', /2\.json line 1/],
     nothing: ['', /2\.json/],
+    'a schema that is none': [
+      '{"metaData":{"id":"x","schemaString":"[]","partitionColumns":[]}}',
+      /2\.json: the schema has no type/,
+    ],
     garbage: ['<html>', /2\.json line 1/],
     'an unknown protocol': [
       '{"protocol":{"minReaderVersion":9,"minWriterVersion":9}}',
-      /reader version 9/,
+      /2\.json: the table needs reader version 9/,
     ],
   };
   for (const [name, [text, message]] of Object.entries(broken)) {

@@ -174,6 +174,27 @@ test('a missing or shortened segment is corrupt (P8)', async (t) => {
   await assert.rejects(EmbeddedLog.open(config, context), failsWith('corrupt', 'TM_LOG_CORRUPT'));
 });
 
+test('a log whose batches do not continue each other is corrupt, never a standstill or a gap (SR1)', async (t) => {
+  const config = await newConfig(t);
+  const log = await EmbeddedLog.open(config, context, { segmentBytesMax: 200 });
+  for (const value of ['a', 'b', 'c', 'd']) await log.append([pending(0, value)]);
+  await log.close();
+  assert.equal((await listSegments(config.path, 0)).length, 2);
+  const path = segmentPath(config.path, 0, 0n);
+  const whole = await readFile(path);
+  for (let end = 0; end < whole.length; end++) {
+    await writeFile(path, whole.subarray(0, end));
+    await assert.rejects(valuesOf(config), failsWith('corrupt', 'TM_LOG_CORRUPT'), `cut at ${end}`);
+  }
+  for (const at of [7, whole.length / 2 + 7]) {
+    // The base offset, which no checksum covers.
+    const moved = Buffer.from(whole);
+    moved[at]! ^= 0x40;
+    await writeFile(path, moved);
+    await assert.rejects(valuesOf(config), failsWith('corrupt', 'TM_LOG_CORRUPT'), `at ${at}`);
+  }
+});
+
 test('an append that fails in one partition shows nothing of itself in any, and can be repeated', async (t) => {
   const config = await newConfig(t, 2);
   const log = await EmbeddedLog.open(config, context, { segmentBytesMax: 100 });

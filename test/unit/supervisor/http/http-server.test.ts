@@ -130,7 +130,10 @@ test('paths are validated, and a wrong method is told from a wrong path', async 
   problemIn(await app.inject('/%'), 400);
   const drain = { method: 'POST' as const, headers: JSON_TYPE, payload: {} };
   problemIn(await app.inject({ ...drain, url: '/v1/workers/worker-7/drain' }), 404);
-  problemIn(await app.inject({ ...drain, url: `/v1/workers/${'w'.repeat(200)}/drain` }), 400);
+  for (const length of [200, 2_000]) {
+    const url = `/v1/workers/${'w'.repeat(length)}/drain`;
+    problemIn(await app.inject({ ...drain, url }), 400);
+  }
   const wrong = await app.inject({ method: 'POST', url: '/v1/status', headers: JSON_TYPE });
   problemIn(wrong, 405);
   assert.equal(wrong.headers['allow'], 'GET');
