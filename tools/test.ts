@@ -2,7 +2,7 @@
  * The test command: static checks, then the test files, group by group, with the servers they need.
  * The last line is `N passed, N failed` over everything; exit code 1 if anything failed or nothing ran.
  *
- * `node tools/test.ts [checks unit simulation contract integration interop browser | FILE...]`;
+ * `node tools/test.ts [checks unit fuzz simulation contract integration interop browser | FILE...]`;
  * without arguments all of it. Only the servers and tools of the chosen tests are set up.
  */
 import { existsSync, globSync } from 'node:fs';
@@ -32,6 +32,13 @@ const GROUPS: readonly TestGroup[] = [
     fileTimeoutMs: 120_000,
   },
   {
+    name: 'fuzz',
+    globs: ['test/fuzz/**/*.test.ts'],
+    needs: [],
+    concurrency: 2,
+    fileTimeoutMs: 300_000,
+  },
+  {
     name: 'simulation',
     globs: ['test/simulation/**/*.test.ts'],
     needs: [],
@@ -57,7 +64,7 @@ const GROUPS: readonly TestGroup[] = [
     globs: ['test/interop/**/*.test.ts'],
     needs: [...SERVERS, 'python', 'spark'],
     concurrency: 1,
-    fileTimeoutMs: 600_000,
+    fileTimeoutMs: 900_000,
   },
   {
     name: 'browser',

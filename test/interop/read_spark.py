@@ -1,16 +1,12 @@
-"""Runs queries over Delta tables with Spark and writes its answers as JSON; see read_arrow.py.
-
-The jars that pyspark lacks are local files, named by TIDEMARK_TEST_SPARK_JARS: nothing is downloaded.
-"""
+"""Runs queries over Delta tables with Spark and writes its answers as JSON; see read_arrow.py."""
 
 import json
-import os
 import re
 import sys
 
-os.environ["TZ"] = "UTC"
+from spark_session import session  # noqa: I001
 
-from pyspark.sql import Row, SparkSession  # noqa: E402
+from pyspark.sql import Row
 
 from rows import normal  # noqa: E402
 
@@ -24,28 +20,6 @@ def plain(value):
     if isinstance(value, list):
         return [plain(member) for member in value]
     return value
-
-
-def session():
-    return (
-        SparkSession.builder.master("local[2]")
-        .config("spark.jars", os.environ["TIDEMARK_TEST_SPARK_JARS"])
-        .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-        .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-        .config("spark.sql.session.timeZone", "UTC")
-        # Short queries are interpreted sooner than compiled.
-        .config("spark.driver.extraJavaOptions", "-Duser.timezone=UTC -XX:TieredStopAtLevel=1")
-        .config("spark.sql.codegen.wholeStage", "false")
-        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
-        .config("spark.sql.adaptive.enabled", "false")
-        .config("spark.driver.memory", "1g")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.databricks.delta.snapshotPartitions", "2")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .getOrCreate()
-    )
 
 
 def main():

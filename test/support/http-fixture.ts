@@ -30,7 +30,8 @@ export interface HttpParts {
   readonly logLines: readonly Readonly<Record<string, unknown>>[];
 }
 
-function httpParts(differs: Partial<HttpServerOptions['http']> = {}): HttpParts {
+/** Server parts in memory. */
+export function httpParts(differs: Partial<HttpServerOptions['http']> = {}): HttpParts {
   const { clock } = systemAmbient;
   const logLines: Record<string, unknown>[] = [];
   const logger = createLogger({
