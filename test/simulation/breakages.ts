@@ -234,10 +234,10 @@ export const BREAKAGES: readonly Breakage[] = [
     replace: "if (kind === 'unavailable' || kind === 'fenced' ||",
   },
   {
-    name: 'never give back the memory of a chunk',
+    name: 'keep the memory that a fetch did not use',
     file: 'src/actors/byte-budget.ts',
-    find: 'this.#granted -= held;',
-    replace: 'held = 0;',
+    find: 'this.#granted += actual - held;',
+    replace: '',
   },
 ];
 

@@ -325,8 +325,13 @@ class Run {
         return world.queues.double();
       case 'rebalance':
         return void requestRebalance(operator, pick(random, ['sticky', 'even']));
-      case 'move-unit':
-        return void pinUnit(operator, pick(random, this.#units()), pick(random, this.#nodeIds()));
+      case 'move-unit': {
+        const share = random.unit();
+        for (const unit of this.#units()) {
+          if (random.unit() < share) void pinUnit(operator, unit, pick(random, this.#nodeIds()));
+        }
+        return;
+      }
       case 'pause':
         void setPaused(operator, true);
         world.time.schedule(laterMs, 'resume', () => void setPaused(operator, false));

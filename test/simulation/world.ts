@@ -97,9 +97,12 @@ export class World {
     this.faults = new Faults(new SeededRandom(seed + 2 ** 41));
     const parsed = parsePipeline(pipelineText(this.random), { environment: {}, cwd: '/' });
     if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
-    // Few enough ids in memory that many runs keep most of theirs in the store.
-    const dedupBytes = pick(this.random, [8_192, 8_192, parsed.config.limits.dedupBytes]);
-    this.config = { ...parsed.config, limits: { ...parsed.config.limits, dedupBytes } };
+    const { limits } = parsed.config;
+    // Few enough ids in memory that many runs keep most of theirs in the store, and memory for two or
+    // three fetches at a time (P10).
+    const dedupBytes = pick(this.random, [8_192, 8_192, limits.dedupBytes]);
+    const inFlightBytes = pick(this.random, [10, 14]) * 1024 * 1024;
+    this.config = { ...parsed.config, limits: { ...limits, dedupBytes, inFlightBytes } };
     this.topic = new SimulatedTopic(this.time, this.random, {
       name: 'events',
       topicId: '00000000-0000-4000-8000-000000000001',
