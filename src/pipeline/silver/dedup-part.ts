@@ -153,6 +153,10 @@ export class PartHead {
     this.#directory = new Uint32Array(bytes.buffer, bytes.byteOffset, buckets + 1);
     this.#tags = new Uint16Array(bytes.buffer, bytes.byteOffset + 4 * (buckets + 1), rows);
     if (this.#directory[0] !== 0 || this.#directory[buckets] !== rows) throw corruptPart();
+    // A search runs from one entry to the next: a wild one would be searched for minutes.
+    for (let bucket = 0; bucket < buckets; bucket++) {
+      if (this.#directory[bucket]! > this.#directory[bucket + 1]!) throw corruptPart();
+    }
   }
 
   /**

@@ -226,6 +226,9 @@ test('DP1 a head that does not fit its number of rows is refused', () => {
   });
   const head = bytesOfWords(words).slice(0, headBytesOf(rows));
   assert.ok(new PartHead(head, rows, 0));
-  head[0] = 9;
-  assert.throws(() => new PartHead(head, rows, 0), { code: 'TM_DEDUP_INDEX_CORRUPT' });
+  for (const at of [0, 4, 8]) {
+    const damaged = head.slice();
+    damaged[at + 3] = 0xff;
+    assert.throws(() => new PartHead(damaged, rows, 0), { code: 'TM_DEDUP_INDEX_CORRUPT' });
+  }
 });
