@@ -7,6 +7,7 @@
  * - DS2 A file whose schema was not applied writes nothing (P8); one whose schema was applied earlier
  *   goes on, for what came later only added columns.
  */
+import { z } from 'zod';
 import { PipelineError } from '../errors.ts';
 import type { AggregateConfig, EventConfig, MeasureConfig } from '../pipeline/pipeline-config.ts';
 import { struct } from '../pipeline/types.ts';
@@ -101,10 +102,13 @@ export function aggregateProperties(
   return { [AGGREGATE]: JSON.stringify(declared) };
 }
 
-/** The aggregate that a gold table was declared with; undefined when it does not say. */
+/**
+ * The aggregate that a gold table was declared with; undefined when it does not say.
+ * @throws PipelineError corrupt when the property is not a declaration
+ */
 export function declaredAggregate(properties: Properties): DeclaredAggregate | undefined {
   const text = properties[AGGREGATE];
-  return text === undefined ? undefined : (JSON.parse(text) as DeclaredAggregate);
+  return text === undefined ? undefined : parseProperty(AGGREGATE, text, aggregateShape);
 }
 
 /** Every measure that has a column, by what it was declared as. */
@@ -172,10 +176,44 @@ function mismatch(root: string, problem: string): PipelineError {
 }
 
 function parseDeclared(schemaVersion: number, text: string): EventConfig {
-  const { id, time, fields } = JSON.parse(text) as Pick<EventConfig, 'id' | 'time'> & {
-    readonly fields: unknown;
-  };
+  const name = `${DECLARED}${schemaVersion}`;
+  const { id, time, fields } = parseProperty(name, text, eventShape);
   return { id, time, schemaVersion, schema: schemaFromJson(JSON.stringify(fields)) };
+}
+
+const eventShape = z.object({
+  id: z.string(),
+  time: z.object({ field: z.string(), unit: z.enum(['rfc3339', 's', 'ms', 'us']) }),
+  fields: z.unknown(),
+});
+
+const measureShape = z
+  .object({
+    name: z.string(),
+    fn: z.enum(['count', 'sum', 'min', 'max', 'avg', 'countDistinct']),
+    field: z.string().optional(),
+  })
+  .transform(({ name, fn, field }): MeasureConfig => ({ name, fn, field }));
+
+const aggregateShape = z.object({
+  windowMs: z.number().int().positive(),
+  groupBy: z.array(z.string()),
+  measures: z.array(measureShape),
+  retired: z.array(measureShape),
+});
+
+/** Other programs may change properties, so what is read back is checked. */
+function parseProperty<T>(name: string, text: string, shape: z.ZodType<T>): T {
+  try {
+    return shape.parse(JSON.parse(text));
+  } catch (thrown) {
+    throw new PipelineError(
+      'corrupt',
+      'TM_LOG_CORRUPT',
+      `the table property ${name} is not what Tidemark wrote; \`tidemark table history\` says who changed it`,
+      { context: { property: name }, cause: thrown },
+    );
+  }
 }
 
 function declarationText({ id, time, schema }: EventConfig): string {

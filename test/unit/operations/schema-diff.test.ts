@@ -12,6 +12,7 @@ import {
   requireDeclaredEvent,
   schemaProperties,
 } from '../../../src/engine/declared-schema.ts';
+import { PipelineError } from '../../../src/errors.ts';
 import { diffSchema, type SchemaDiff } from '../../../src/operations/schema/schema-diff.ts';
 import { goldTableSchema } from '../../../src/pipeline/gold/gold-schema.ts';
 import type { PipelineConfig } from '../../../src/pipeline/pipeline-config.ts';
@@ -164,4 +165,23 @@ test('fingerprints of rows read back take every field that was ever declared', (
   const properties = { ...schemaProperties(V1.event), ...schemaProperties(v2.event) };
   const names = eventOfAllSchemas(properties, v2.event).schema.fields.map(({ name }) => name);
   assert.deepEqual(names, ['id', 'at', 'customer', 'size', 'plan', 'price']);
+});
+
+test('a declaration that another program spoilt is told by its property (DS1)', () => {
+  const spoilt = ['', 'null', '[]', '{"id":1}', '{"measures":3}'];
+  for (const text of spoilt) {
+    for (const [name, read] of [
+      ['tidemark.schema.3', declaredEvents],
+      ['tidemark.aggregate', declaredAggregate],
+    ] as const) {
+      assert.throws(
+        () => read({ [name]: text }),
+        (thrown) =>
+          thrown instanceof PipelineError &&
+          thrown.kind === 'corrupt' &&
+          thrown.message.includes(name),
+        text,
+      );
+    }
+  }
 });
