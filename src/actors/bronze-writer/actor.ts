@@ -4,6 +4,7 @@
 import type { Ambient } from '../../ambient.ts';
 import { crashPoint } from '../../crash-points.ts';
 import { errorFields, type Logger } from '../../logger.ts';
+import { COVERAGE_TAG } from '../../pipeline/bronze.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import { bronzeAppId, dateText } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
@@ -89,7 +90,7 @@ export function bronzeWriter(
           modifiedMs: Math.round(nowMs),
           stats: file.stats,
           // One file of the commit carries what the whole commit covers.
-          ...(index === 0 ? { tags: { 'tidemark.coverage': coverage } } : {}),
+          ...(index === 0 ? { tags: { [COVERAGE_TAG]: coverage } } : {}),
         };
       }),
     );

@@ -19,6 +19,7 @@ import { PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
 import { transferablesOf } from '../../pipeline/columns.ts';
 import { silverProjection } from '../../pipeline/gold/projection.ts';
+import { EVENT_TIME_TAG } from '../../pipeline/gold/silver-files.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import {
   dateText,
@@ -249,7 +250,7 @@ export function silverWriter(
         modifiedMs,
         stats: file.stats,
         tags: {
-          'tidemark.eventTime': `${file.eventTimeMin},${file.eventTimeMax}`,
+          [EVENT_TIME_TAG]: `${file.eventTimeMin},${file.eventTimeMax}`,
           [SHARD_TAG]: shardTag(shard),
         },
       };

@@ -8,10 +8,8 @@
  */
 import { COVERAGE_TAG, type Coverage, coverageText, parseCoverage } from '../../pipeline/bronze.ts';
 import { numRecordsOf } from '../../storage/delta/snapshot.ts';
+import { EVENT_TIME_TAG } from '../../pipeline/gold/silver-files.ts';
 import type { LiveFile } from '../../storage/delta/transaction.ts';
-
-/** Tag of silver files: `min,max` of the event times, microseconds since the epoch. */
-export const EVENT_TIME_TAG = 'tidemark.eventTime';
 
 /** What a rewritten file should be like. */
 export interface CompactionTarget {

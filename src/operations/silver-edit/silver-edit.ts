@@ -13,6 +13,7 @@ import { dataFilePath } from '../../actors/file-settings.ts';
 import type { EncodedSilverFile } from '../../actors/silver-writer/silver-encoder.ts';
 import { otherEvents } from '../../engine/declared-schema.ts';
 import { PipelineError } from '../../errors.ts';
+import { EVENT_TIME_TAG } from '../../pipeline/gold/silver-files.ts';
 import { dateText, silverEditsAppId } from '../../pipeline/progress.ts';
 import type { Snapshot } from '../../storage/delta/delta-table.ts';
 import type { LiveFile, NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
@@ -110,7 +111,7 @@ export class SilverEdit {
       sizeBytes: file.parquet.byteLength,
       modifiedMs: Math.round(ambient.clock.nowMs()),
       stats: file.stats,
-      tags: { 'tidemark.eventTime': `${file.eventTimeMin},${file.eventTimeMax}`, ...tags },
+      tags: { [EVENT_TIME_TAG]: `${file.eventTimeMin},${file.eventTimeMax}`, ...tags },
     };
   }
 

@@ -1,7 +1,8 @@
 /** Which event times a silver file may hold, by what the log says of it. Pure. */
-import { parseInstantMs } from '../generator/instant-text.ts';
+import { daysOfDate } from '../progress.ts';
 
-const EVENT_TIME_TAG = 'tidemark.eventTime';
+/** Tag of a silver file: `<min>,<max>` event time, microseconds since the epoch, rounded outwards. */
+export const EVENT_TIME_TAG = 'tidemark.eventTime';
 const DAY_MICROS = 86_400_000_000;
 
 /** A silver file as gold's planning sees it. */
@@ -30,7 +31,7 @@ export function silverFileOf(file: {
   return { path, date, minMicros: startMicros, maxMicros: startMicros + DAY_MICROS - 1 };
 }
 
-/** Days since the epoch of `YYYY-MM-DD`. */
+/** Days since the epoch of `YYYY-MM-DD`; NaN for anything else. */
 export function dateDaysOf(date: string): number {
-  return (parseInstantMs(date) ?? Number.NaN) / 86_400_000;
+  return daysOfDate(date) ?? Number.NaN;
 }
