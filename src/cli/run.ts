@@ -173,6 +173,7 @@ function startWorkers(
     environment: context.environment,
     workerIds: ids,
     graceMs: DRAIN_GRACE_MS,
+    signal: context.signal,
     ambient: context.ambient,
     logger: context.logger,
   });

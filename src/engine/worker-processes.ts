@@ -32,6 +32,8 @@ export interface WorkerProcessesOptions {
   readonly workerIds: readonly string[];
   /** After SIGTERM, how long a worker may drain, milliseconds. */
   readonly graceMs: number;
+  /** The process was asked to end: workers that end now are not started again. */
+  readonly signal: AbortSignal;
   readonly ambient: Ambient;
   readonly logger: Logger;
 }
@@ -119,7 +121,7 @@ class WorkerProcess {
   /** WP1 */
   async #keepRunning(): Promise<void> {
     const { ambient, logger } = this.#options;
-    const { signal } = this.#stopping;
+    const signal = AbortSignal.any([this.#stopping.signal, this.#options.signal]);
     let history: CrashHistory = NO_CRASHES;
     while (!signal.aborted) {
       const ended = await this.#runOnce();
@@ -135,13 +137,15 @@ class WorkerProcess {
       );
       const delayMs = directive.kind === 'restart' ? directive.delayMs : 0;
       if (directive.kind === 'restart') history = directive.history;
+      await ambient.clock.sleep(delayMs, signal);
+      // A signal to the whole process group, such as Ctrl-C, reaches workers first.
+      if (signal.aborted) return;
       this.restarts += 1;
       logger.warn('a worker process ended and is started again', {
         worker: this.#workerId,
         ...ended,
         delayMs,
       });
-      await ambient.clock.sleep(delayMs, signal);
     }
   }
 
