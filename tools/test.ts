@@ -57,7 +57,7 @@ const GROUPS: readonly TestGroup[] = [
     globs: ['test/integration/**/*.test.ts'],
     needs: [...SERVERS, 'helm', 'deployCheck'],
     concurrency: 1,
-    fileTimeoutMs: 600_000,
+    fileTimeoutMs: 900_000,
   },
   {
     name: 'interop',
