@@ -9,7 +9,7 @@
  * Each thread has its own instance; loading takes some 30 ms and happens on first use.
  */
 import { createRequire } from 'node:module';
-import { assert, PipelineError } from '../../errors.ts';
+import { PipelineError } from '../../errors.ts';
 import { isTextual, nullVector } from '../../pipeline/column-builder.ts';
 import type { ColumnBatch } from '../../pipeline/columns.ts';
 import type { DataType, StructType } from '../../pipeline/types.ts';
@@ -111,7 +111,7 @@ export function createParquetCodec(options: ParquetCodecOptions = {}): ParquetCo
               schemaAddress: stream.schemaAddr(),
               arrayAddresses: stream.arrayAddrs(),
             });
-            assert(batch.length === rows, 'the footer counts the rows', { rows });
+            if (batch.length !== rows) throw new Error(`${batch.length} rows instead of ${rows}`);
             return batch;
           } finally {
             stream.free();
