@@ -27,6 +27,7 @@ import {
 import type { ComputeThread } from '../actors/runtime/compute-thread.ts';
 import { silverWriter } from '../actors/silver-writer/actor.ts';
 import { shardOf } from '../actors/silver-writer/shard.ts';
+import { stageJob } from '../actors/stage-writer/stage-job.ts';
 import type { Ambient, Timer } from '../ambient.ts';
 import { crashPoint } from '../crash-points.ts';
 import { type PipelineError } from '../errors.ts';
@@ -37,6 +38,7 @@ import type { Consumer, Job, WorkQueue } from '../storage/queue/work-queue.ts';
 import type { EventSource, TopicInfo } from '../storage/source/event-source.ts';
 import type { StateStore } from '../storage/state/state-store.ts';
 import { parseUnit, type Unit } from '../supervisor/units.ts';
+import { restoreLostJob, type StagePosition } from './lost-jobs.ts';
 import { NodeCounts } from './node-counts.ts';
 import type { PipelineTables } from './tables.ts';
 import { VersionWaiters } from './version-waiters.ts';
@@ -77,6 +79,8 @@ interface RunningUnit {
 
 /** How often writers look at their upstream's log, milliseconds. */
 const LOOK_MS = 1_000;
+/** How often a stage that is behind looks for its job, milliseconds. */
+const RESTORE_MS = 5_000;
 
 export class PipelineNode {
   readonly nodeId: string;
@@ -295,9 +299,15 @@ export class PipelineNode {
           );
     const wake = (): void => actor.tell({ kind: 'wake' });
     const ticker = this.#every(LOOK_MS, wake);
+    const upstream = kind === 'silver' ? tables.bronze : tables.silver;
+    const restorer = this.#every(RESTORE_MS, () => {
+      const position = { head: upstream.snapshot.version, covered: waiters.covered };
+      void this.#restoreLostJob(kind, position);
+    });
     const consumer = this.#consume(kind, wake, waiters);
     const detach = async (): Promise<void> => {
       ticker.cancel();
+      restorer.cancel();
       waiters.abandon();
       await (await consumer)?.close();
     };
@@ -335,6 +345,19 @@ export class PipelineNode {
       // ND1: the timer does the queue's work until the unit is started again.
       this.#logger.error('the queue cannot be consumed', { queue, ...errorFields(thrown) });
       return undefined;
+    }
+  }
+
+  async #restoreLostJob(queue: 'silver' | 'gold', position: StagePosition): Promise<void> {
+    const { config, ports } = this.#options;
+    const upstream = queue === 'silver' ? 'bronze' : 'silver';
+    try {
+      const job = (version: number): Job => stageJob(config.tableName, upstream, version);
+      if (await restoreLostJob(ports.queue, queue, position, job)) {
+        this.#logger.info('a lost job was added again', { queue, version: position.head });
+      }
+    } catch (thrown) {
+      this.#logger.info('whether a job is missing is not known', errorFields(thrown));
     }
   }
 

@@ -4,6 +4,11 @@ export class VersionWaiters {
   #covered = -1;
   readonly #waiting = new Set<{ readonly version: number; readonly done: () => void }>();
 
+  /** Upstream version that was last said to be covered; -1 before the first. */
+  get covered(): number {
+    return this.#covered;
+  }
+
   /** Settles when `version` is covered or waiting was given up. */
   wait(version: number): Promise<void> {
     if (version <= this.#covered) return Promise.resolve();

@@ -18,6 +18,7 @@ import { dataFilePath } from '../file-settings.ts';
 import type { PartitionCommand } from '../partition-worker/messages.ts';
 import type { ActorDefinition, EffectContext } from '../runtime/actor.ts';
 import { ComputeThread } from '../runtime/compute-thread.ts';
+import { stageJob } from '../stage-writer/stage-job.ts';
 import { type BronzeState, decideBronze, initialBronzeState } from './behavior.ts';
 import type { BronzeThreadApi, BronzeThreadData } from './bronze-thread.ts';
 import type { Batch, BronzeEffect, BronzeMessage, ChunkRef } from './messages.ts';
@@ -166,10 +167,7 @@ export function bronzeWriter(
     );
     hints.push(
       deps.queue
-        .add('silver', {
-          id: `${config.tableName}-bronze-v${version}`,
-          data: { table: table.root, version },
-        })
+        .add('silver', stageJob(config.tableName, 'bronze', version))
         .then(() => crashPoint('w.queue.added')),
     );
     hints.push(reportProgress(batch));

@@ -42,6 +42,7 @@ import { dataFilePath } from '../file-settings.ts';
 import type { ActorDefinition, EffectContext } from '../runtime/actor.ts';
 import { ComputeThread } from '../runtime/compute-thread.ts';
 import { settled, versionOrNone } from '../stage-writer/commit.ts';
+import { stageJob } from '../stage-writer/stage-job.ts';
 import { decideStage, type StageState, startStage } from '../stage-writer/behavior.ts';
 import type { Span, StageEffect, StageMessage } from '../stage-writer/messages.ts';
 import { DedupArchive, fingerprintKey } from './dedup-archive.ts';
@@ -379,12 +380,7 @@ export function silverWriter(
       const micros = silver.snapshot.progress(appId) ?? 0n;
       return deps.state.setHash(`partition:${partition}`, { watermarkMicros: String(micros) });
     });
-    hints.push(
-      deps.queue.add('gold', {
-        id: `${config.tableName}-silver-v${version}`,
-        data: { table: silver.root, version },
-      }),
-    );
+    hints.push(deps.queue.add('gold', stageJob(config.tableName, 'silver', version)));
     for (const result of await Promise.allSettled(hints)) {
       if (result.status === 'rejected') {
         deps.logger.warn('a hint could not be saved', errorFields(result.reason));
