@@ -7,10 +7,10 @@ import { hostProcess } from '../engine/host-process.ts';
 import { NodeCounts } from '../engine/node-counts.ts';
 import { PipelineProcess } from '../engine/pipeline-process.ts';
 import { isCaughtUp, isSilverDone, readProgress } from '../engine/pipeline-progress.ts';
-import { errorFields } from '../logger.ts';
 import type { NodeView } from '../engine/worker-messages.ts';
 import { WorkerProcesses } from '../engine/worker-processes.ts';
 import type { HttpServer } from '../supervisor/http/http-server.ts';
+import { OutageLog } from '../supervisor/outage-log.ts';
 import { parseUnit, type Unit } from '../supervisor/units.ts';
 import { untilAvailable } from './availability.ts';
 import {
@@ -91,8 +91,9 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
   } finally {
     terminal.clearProgress();
     await http?.close();
-    await upkeep.close();
+    // First of all what was fetched is committed; upkeep then describes what the run leaves behind.
     await workers.stop();
+    await upkeep.close();
     await pipeline.close();
   }
   const seconds = (ambient.clock.monotonicMs() - startedMs) / 1000;
@@ -155,8 +156,7 @@ function startWorkers(
       announceUpstreamDone: () => {
         pipeline.isUpstreamDone = true;
       },
-      // The process drains its nodes when it closes.
-      stop: () => Promise.resolve(),
+      stop: () => pipeline.drain(),
     };
   }
   const config = context.configFile === undefined ? [] : ['-c', context.configFile];
@@ -185,6 +185,7 @@ class Follower {
   readonly #pipeline: PipelineProcess;
   readonly #workers: Workers;
   readonly #untilCaughtUp: boolean;
+  readonly #outage: OutageLog;
 
   constructor(
     context: CommandContext,
@@ -196,6 +197,7 @@ class Follower {
     this.#pipeline = pipeline;
     this.#workers = workers;
     this.#untilCaughtUp = untilCaughtUp;
+    this.#outage = new OutageLog('progress cannot be read', { ...context, ...context.ambient });
   }
 
   /** Returns at a signal, or when all that `ingest` appended is in gold. */
@@ -234,11 +236,13 @@ class Follower {
   /** An outage is waited out (design 6): nobody knows meanwhile. */
   async #isOverNow(): Promise<boolean> {
     try {
-      return await this.#isOver();
+      const isOver = await this.#isOver();
+      this.#outage.worked();
+      return isOver;
     } catch (thrown) {
       const error = asPipelineError(thrown);
       if (error.kind !== 'unavailable') throw error;
-      this.#context.logger.warn('progress cannot be read', errorFields(error));
+      this.#outage.failed(error);
       return false;
     }
   }

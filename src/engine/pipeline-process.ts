@@ -50,6 +50,7 @@ export class PipelineProcess {
   readonly #options: ProcessOptions;
   readonly #agents: NodeAgent[] = [];
   readonly #supervisors: Supervisor[] = [];
+  #drained: Promise<void> | undefined;
   readonly #commitDurations: CommitDurations;
   readonly #caches: { readonly bronze: BatchCache; readonly silver: BatchCache };
 
@@ -177,10 +178,20 @@ export class PipelineProcess {
     return supervisor;
   }
 
-  /** Drains the nodes, gives leases back and closes the adapters. */
-  async close(): Promise<void> {
+  /** Ends the supervisors, drains the nodes and gives leases back. */
+  drain(): Promise<void> {
+    this.#drained ??= this.#drain();
+    return this.#drained;
+  }
+
+  async #drain(): Promise<void> {
     await Promise.all(this.#supervisors.map((supervisor) => supervisor.close()));
     await Promise.all(this.#agents.map((agent) => agent.leave()));
+  }
+
+  /** Drains, and closes the adapters. */
+  async close(): Promise<void> {
+    await this.drain();
     const { bronze, deadLetter, silver, gold } = this.tables;
     // A checkpoint that is being written needs the store.
     await Promise.all([bronze, deadLetter, silver, ...gold.values()].map((table) => table.idle()));

@@ -93,11 +93,14 @@ export class Supervisor {
   #awaited: { readonly members: ReadonlySet<string>; readonly untilMs: number } | undefined;
   /** Since when members that are to be drained are gone, monotonic. */
   readonly #drainGoneMs = new Map<string, number>();
+  readonly #topicOutage: OutageLog;
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
     this.#topic = options.topic;
-    this.#describeDueMs = options.ambient.clock.monotonicMs() + DESCRIBE_MS;
+    const { ambient, logger } = options;
+    this.#topicOutage = new OutageLog('the topic cannot be looked at', { ...ambient, logger });
+    this.#describeDueMs = ambient.clock.monotonicMs() + DESCRIBE_MS;
     this.#loop = this.#run();
   }
 
@@ -215,6 +218,7 @@ export class Supervisor {
     this.#describing = true;
     try {
       const topic = await source.describe();
+      this.#topicOutage.worked();
       if (topic.topicId !== this.#topic.topicId) {
         logger.error('the topic was deleted and created again', { topic: topic.topic });
       } else if (topic.partitionCount > this.#topic.partitionCount) {
@@ -222,9 +226,7 @@ export class Supervisor {
         this.#emit({ kind: 'partitions-added', partitionCount: topic.partitionCount });
       }
     } catch (thrown) {
-      if (!this.#stop.signal.aborted) {
-        logger.warn('the topic cannot be looked at', errorFields(thrown));
-      }
+      if (!this.#stop.signal.aborted) this.#topicOutage.failed(thrown);
     }
     this.#describing = false;
     this.#describeDueMs = ambient.clock.monotonicMs() + DESCRIBE_MS;
