@@ -1,15 +1,14 @@
 /**
  * `tidemark verify`: the completeness ledger. Exit code 1 when a promise is broken.
  */
-import { asPipelineError } from '../errors.ts';
-import { nameOfRoot } from '../storage/query/lake-catalog.ts';
 import { calendarDate, defineCommand, EXIT, toggle } from './command.ts';
-import { type OpenLake, withLake } from './lake.ts';
+import { withLake } from './lake.ts';
 import { withNumbers } from './numbers.ts';
 import type { Style } from './terminal.ts';
 import { groupDigits, textTable } from './text-table.ts';
-import { type EvidenceOptions, gatherEvidence } from '../operations/ledger/evidence.ts';
-import { buildLedger, type LedgerReport, unreadableLedger } from '../pipeline/ledger/ledger.ts';
+import { gatherEvidence } from '../operations/ledger/evidence.ts';
+import { proveLedger } from '../operations/ledger/prove.ts';
+import type { LedgerReport } from '../pipeline/ledger/ledger.ts';
 
 export const verifyCommand = defineCommand({
   name: 'verify',
@@ -21,27 +20,11 @@ export const verifyCommand = defineCommand({
   example: 'tidemark verify -c pipeline.yaml --json',
   run: (context, { options }) =>
     withLake(context, async (lake) => {
-      const report = await judge(lake, options, context.signal);
+      const report = await proveLedger(() => gatherEvidence(lake, options, context.signal));
       await context.terminal.result(withNumbers(report), (style) => render(report, style));
       return report.ok ? EXIT.ok : EXIT.violation;
     }),
 });
-
-/** Data that contradicts itself or is gone is a finding, not a failure of the command. */
-async function judge(
-  lake: OpenLake,
-  options: EvidenceOptions,
-  signal: AbortSignal,
-): Promise<LedgerReport> {
-  try {
-    return buildLedger(await gatherEvidence(lake, options, signal));
-  } catch (thrown) {
-    const { kind, message } = asPipelineError(thrown);
-    if (kind !== 'corrupt') throw thrown;
-    const root = /(?:bronze|silver|gold)\/[^/\s]+/.exec(message)?.[0] ?? '';
-    return unreadableLedger({ table: nameOfRoot(root), message });
-  }
-}
 
 function render(report: LedgerReport, style: Style): string {
   const { stages } = report;

@@ -23,7 +23,7 @@ import {
   watermarkAppId,
 } from '../../src/pipeline/progress.ts';
 import { struct } from '../../src/pipeline/types.ts';
-import type { DeltaTable } from '../../src/storage/delta/delta-table.ts';
+import { type DeltaEnvironment, DeltaTable } from '../../src/storage/delta/delta-table.ts';
 import type { NewFile, ProgressUpdate } from '../../src/storage/delta/transaction.ts';
 import {
   type FsObjectStore,
@@ -64,18 +64,21 @@ export class LakeFixture {
   readonly config: PipelineConfig;
   readonly store: FsObjectStore;
   readonly codec = createParquetCodec();
+  readonly delta: DeltaEnvironment;
   readonly tables: PipelineTables;
 
   private constructor(
     folder: string,
     config: PipelineConfig,
     store: FsObjectStore,
-    t: PipelineTables,
+    delta: DeltaEnvironment,
+    tables: PipelineTables,
   ) {
     this.folder = folder;
     this.config = config;
     this.store = store;
-    this.tables = t;
+    this.delta = delta;
+    this.tables = tables;
   }
 
   static async open(t: TestContext): Promise<LakeFixture> {
@@ -94,7 +97,7 @@ export class LakeFixture {
       ambient: systemAmbient,
       logger: silentLogger,
     };
-    return new LakeFixture(folder, config, store, await openTables(env, config));
+    return new LakeFixture(folder, config, store, env, await openTables(env, config));
   }
 
   /** Commits records, what they state to cover, and where each partition's progress stands after. */
@@ -187,7 +190,10 @@ export class LakeFixture {
         next: BigInt(bronzeVersion),
       }),
     );
-    return this.commit(this.tables.deadLetter, rows, { progress, lineage: {} });
+    return this.commit(this.tables.deadLetter, rows, {
+      progress,
+      lineage: { stage: 'dead-letter' },
+    });
   }
 
   /** Commits one window with a count. */

@@ -2,8 +2,7 @@
  * What the data files hold, read with DuckDB, so that a fault of our own Parquet code shows.
  */
 import { asPipelineError } from '../../errors.ts';
-import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { goldAppId } from '../../pipeline/progress.ts';
+import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import { type LakeCatalog, nameOfRoot, queriedTable } from '../../storage/query/lake-catalog.ts';
@@ -23,6 +22,7 @@ import {
 } from './lake-state.ts';
 import type {
   Evidence,
+  FileFinding,
   GoldEvidence,
   PartitionEvidence,
   PartitionRows,
@@ -35,11 +35,19 @@ import {
   type OffsetRange,
   subtractRanges,
 } from '../../pipeline/ledger/offset-ranges.ts';
-import { checkFiles, olderThanLog, silverAt, statedEvidence } from './statements.ts';
+import {
+  checkFiles,
+  type GoldVersions,
+  goldVersions,
+  olderThanLog,
+  silverAt,
+  statedEvidence,
+} from './statements.ts';
 
+/** What keeps the data files from being read. */
+const GONE: ReadonlySet<FileFinding['kind']> = new Set(['missing-file', 'missing-commit']);
 /** Examples named in a violation. */
 const EXAMPLES_MAX = 10;
-const DAY_MS = 86_400_000;
 /** Records whose event id is looked for a second time. */
 const SECOND_LOOKS_MAX = 10_000;
 
@@ -82,7 +90,7 @@ export async function gatherEvidence(
   ]);
   const evidence = { ...stated, files: [...files, ...stated.files] };
   // Reading would only stumble over what is known to be gone.
-  const isReadable = !files.some(({ kind }) => kind === 'missing-file');
+  const isReadable = !evidence.files.some(({ kind }) => GONE.has(kind));
   if ((!deep && date === undefined) || !isReadable) return evidence;
   const engine = await lake.query();
   const ask: Ask = (sql, queried) => queryRows(engine, sql, queried, { signal });
@@ -350,7 +358,7 @@ async function readGold(reader: Reader): Promise<GoldRead> {
   const read: GoldRead = { evidence: [], unproven: [] };
   for (const { aggregate, ...at } of reader.state.gold) {
     const measure = aggregate.measures.find(({ fn, field }) => fn === 'count' && !field);
-    if (measure) await readAggregate(reader, at, { aggregate, measure: measure.name, read });
+    if (measure) await readAggregate(reader, at, { measure: measure.name, read });
   }
   return read;
 }
@@ -358,81 +366,62 @@ async function readGold(reader: Reader): Promise<GoldRead> {
 async function readAggregate(
   reader: Reader,
   at: TableAt,
-  given: {
-    readonly aggregate: AggregateConfig;
-    readonly measure: string;
-    readonly read: GoldRead;
-  },
+  { measure, read }: { readonly measure: string; readonly read: GoldRead },
 ): Promise<void> {
-  const { aggregate, measure, read } = given;
   const { ask, config, state, date } = reader;
-  const { silver } = state;
+  const name = nameOfRoot(at.table.root);
   const gold = queriedAt(at);
-  const covered = Number(at.snapshot.progress(goldAppId(config.name, silver.table.tableId)) ?? 0n);
   const counted = await ask(
-    `SELECT _event_date AS date, sum(${sqlName(measure)}) AS n, bool_and(_is_final) AS final,
-      max(_silver_version) AS version FROM ${gold.sql} WHERE ${onDate(date)} GROUP BY 1`,
+    `SELECT _event_date AS date, sum(${sqlName(measure)}) AS n FROM ${gold.sql}
+      WHERE ${onDate(date)} GROUP BY 1`,
     gold.tables,
   );
-  // A final date stays as it was reconciled, whatever silver gained since (P7).
-  const versionOf = new Map(
-    counted.map((row) => [
-      textOf(row['date']),
-      row['final'] === true ? Number(row['version']) : covered,
-    ]),
-  );
   const countedOn = new Map(counted.map((row) => [textOf(row['date']), bigintOf(row['n']) ?? 0n]));
+  const versions = goldVersions(config, state.silver, at);
   const dates: GoldEvidence['dates'][number][] = [];
-  for (const silverVersion of new Set([covered, ...versionOf.values()])) {
-    const rows = await silverRowsByDate(reader, silverVersion, { covered, aggregate });
+  for (const silverVersion of versions.all) {
+    const rows = await silverRowsByDate(reader, silverVersion, versions);
     if (!rows) {
-      read.unproven.push(olderThanLog(nameOfRoot(at.table.root), versionOf, silverVersion));
+      read.unproven.push(olderThanLog(name, versions, silverVersion));
       continue;
     }
     const rowsOn = new Map(rows.map((row) => [textOf(row['date']), bigintOf(row['n'])!]));
-    for (const each of new Set([...rowsOn.keys(), ...versionOf.keys()])) {
-      if ((versionOf.get(each) ?? covered) !== silverVersion) continue;
-      if (date !== undefined && each !== date) continue;
+    for (const each of new Set([...rowsOn.keys(), ...countedOn.keys()])) {
+      if (versions.of(each) !== silverVersion || (date !== undefined && each !== date)) continue;
       const silverRows = rowsOn.get(each) ?? 0n;
       dates.push({ date: each, silverVersion, silverRows, counted: countedOn.get(each) ?? 0n });
     }
   }
   dates.sort((a, b) => (a.date < b.date ? -1 : 1));
-  const { version } = at.snapshot;
-  read.evidence.push({ table: nameOfRoot(at.table.root), version, dates });
+  read.evidence.push({ table: name, version: at.snapshot.version, dates });
 }
 
 /** @returns undefined when the version or one of its files is no longer kept */
 async function silverRowsByDate(
-  { ask, config, state }: Reader,
+  { ask, state }: Reader,
   version: number,
-  given: { readonly covered: number; readonly aggregate: AggregateConfig },
+  versions: GoldVersions,
 ): Promise<readonly Row[] | undefined> {
   const { table, snapshot: head } = state.silver;
-  const snapshot = await silverAt(table, version, given.covered);
+  const snapshot = await silverAt(table, version, versions.covered);
   if (!snapshot) return undefined;
-  const source = queriedAt({ table, snapshot });
-  const day = dateOfWindow(config, given.aggregate.windowMs);
+  const dates = new Set(versions.datesOf(version));
+  const all = queriedTable(table.root, snapshot);
+  const files = all.files.filter(
+    ({ partitionValues }) =>
+      version === versions.covered || dates.has(partitionValues['_event_date'] ?? ''),
+  );
   try {
     return await ask(
-      `SELECT ${day} AS date, count(*) AS n FROM ${source.sql} GROUP BY 1`,
-      source.tables,
+      `SELECT _event_date AS date, count(*) AS n FROM ${sqlOfRoot(table.root)} GROUP BY 1`,
+      new Map([[nameOfRoot(table.root), { ...all, files }]]),
     );
   } catch (thrown) {
     // Vacuum removes files that only older versions have.
-    const isOld = snapshot.files().some(({ path }) => !head.file(path));
+    const isOld = files.some(({ path }) => !head.file(path));
     if (!isOld || asPipelineError(thrown).code !== 'TM_OBJECT_MISSING') throw thrown;
     return undefined;
   }
-}
-
-/** UTC date of the start of the window that an event lies in. */
-function dateOfWindow(config: PipelineConfig, windowMs: number): string {
-  if (DAY_MS % windowMs === 0) return '_event_date';
-  const micros = `epoch_us(${sqlName(config.event.time.field)})`;
-  const size = windowMs * 1000;
-  const start = `${micros} - ((${micros} % ${size}) + ${size}) % ${size}`;
-  return `CAST(make_timestamp(${start}) AS DATE)`;
 }
 
 function sqlOfRoot(root: string): string {

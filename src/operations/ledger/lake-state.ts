@@ -9,12 +9,13 @@ import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-co
 import {
   bronzeAppPrefix,
   deadLetterAppId,
+  deadLetterRetryAppId,
   silverAppId,
   tableRoots,
 } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
-import type { Snapshot } from '../../storage/delta/snapshot.ts';
-import type { LiveFile } from '../../storage/delta/transaction.ts';
+import { numRecordsOf, type Snapshot } from '../../storage/delta/snapshot.ts';
+import type { CommitSummary, LiveFile } from '../../storage/delta/transaction.ts';
 import { PipelineError } from '../../errors.ts';
 import type { StatedCoverage } from '../../pipeline/ledger/ledger.ts';
 
@@ -28,8 +29,12 @@ export interface TableAt {
 export interface LakeState {
   readonly gold: readonly (TableAt & { readonly aggregate: AggregateConfig })[];
   readonly silver: TableAt;
-  /** As far as silver covers it: a span's dead letters are committed before its events (SW1). */
-  readonly dead: TableAt;
+  readonly dead: TableAt & {
+    /** Rows whose span silver has not: its dead letters are committed first (SW1). */
+    readonly rowsAhead: number;
+    /** A retry took letters into silver, and was cut off before it took them out of here. */
+    readonly isRetryUnfinished: boolean;
+  };
   readonly bronze: TableAt;
   /** Bronze rows that retention moved away; undefined when it never did. */
   readonly archive: TableAt | undefined;
@@ -60,8 +65,15 @@ export async function readLakeState(
   for (const aggregate of config.gold) {
     gold.push({ aggregate, ...(await required(roots.gold.get(aggregate.name)!)) });
   }
-  const silver = await required(roots.silver);
-  const newestDead = await required(roots.deadLetter);
+  const retryId = deadLetterRetryAppId(config.name, (await required(roots.bronze)).table.tableId);
+  const retryOf = ({ snapshot }: TableAt): bigint => snapshot.progress(retryId) ?? 0n;
+  let silver = await required(roots.silver);
+  let dead = await required(roots.deadLetter);
+  // Of the two commits of a retry silver's is the first.
+  while (retryOf(dead) > retryOf(silver)) {
+    silver = await required(roots.silver);
+    dead = await required(roots.deadLetter);
+  }
   const bronze = await required(roots.bronze);
   const archive = await open(roots.archive);
   const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
@@ -69,23 +81,40 @@ export async function readLakeState(
   const covered = buckets.map((bucket) =>
     Number(silver.snapshot.progress(silverAppId(config.name, bronzeId, bucket)) ?? 0n),
   );
-  let dead = newestDead;
-  const isAhead = ({ snapshot }: TableAt): boolean =>
+  const isAhead = ({ progress }: Pick<CommitSummary, 'progress'>): boolean =>
     buckets.some((bucket, i) => {
-      const version = snapshot.progress(deadLetterAppId(config.name, bronzeId, bucket)) ?? 0n;
+      const version = progress.get(deadLetterAppId(config.name, bronzeId, bucket)) ?? 0n;
       return Number(version) > covered[i]!;
     });
-  while (isAhead(dead)) {
-    dead = { ...dead, snapshot: await dead.table.snapshotAt(dead.snapshot.version - 1) };
-  }
+  const isDeadAhead = isAhead({ progress: new Map(dead.snapshot.progressEntries()) });
   return {
     gold,
     silver,
-    dead,
+    dead: {
+      ...dead,
+      rowsAhead: isDeadAhead ? await rowsOfNewest(dead, isAhead) : 0,
+      isRetryUnfinished: retryOf(silver) > retryOf(dead),
+    },
     bronze,
     archive: archive && { table: archive, snapshot: await archive.refresh() },
     covered: { lowest: Math.min(...covered), highest: Math.max(...covered) },
   };
+}
+
+/** Rows that the newest commits brought, down to the last one of which `isAhead` holds. */
+async function rowsOfNewest(
+  { table, snapshot }: TableAt,
+  isAhead: (commit: CommitSummary) => boolean,
+): Promise<number> {
+  let rows = 0;
+  for (let version = snapshot.version; version > 0; version--) {
+    const [commit] = await table.commits(version - 1, version);
+    const isOfStream = commit?.lineage?.['stage'] === 'dead-letter';
+    if (!commit || (isOfStream && !isAhead(commit))) break;
+    if (!isOfStream) continue;
+    for (const { stats } of commit.adds) rows += numRecordsOf(stats) ?? 0;
+  }
+  return rows;
 }
 
 /**

@@ -9,6 +9,7 @@ import {
   expiredAppId,
   expiredBeforeAppId,
   goldAppId,
+  goldLateAppId,
   ledgerAppPrefix,
   type LedgerCounter,
 } from '../../pipeline/progress.ts';
@@ -33,9 +34,6 @@ import {
   type TableAt,
 } from './lake-state.ts';
 
-const DAY_MS = 86_400_000;
-const ALL_DATES = 'all dates';
-
 /** All that the logs state; listings are left out. */
 export async function statedEvidence(config: PipelineConfig, state: LakeState): Promise<Evidence> {
   const [stated, gold] = await Promise.all([
@@ -52,9 +50,22 @@ export async function statedEvidence(config: PipelineConfig, state: LakeState): 
     stated,
     stages: undefined,
     gold: gold.evidence,
-    files: gold.findings,
+    files: [...missingHead(state.bronze, state.covered.highest, state.silver), ...gold.findings],
     unproven: gold.unproven,
   };
+}
+
+/** An upstream log that ends before what a downstream table covers has lost commits. */
+function missingHead(
+  { table, snapshot }: TableAt,
+  covered: number,
+  downstream: TableAt,
+): FileFinding[] {
+  if (covered <= snapshot.version) return [];
+  const message =
+    `ends at version ${snapshot.version}, but ${nameOfRoot(downstream.table.root)} ` +
+    `covers version ${covered}`;
+  return [{ kind: 'missing-commit', table: nameOfRoot(table.root), message }];
 }
 
 /** Every partition as the commits state it. */
@@ -123,7 +134,8 @@ async function statedTotals(config: PipelineConfig, state: LakeState): Promise<S
     expired,
     totals,
     silverRows: rowsOf(silver.snapshot.files()),
-    deadRows: rowsOf(dead.snapshot.files()),
+    deadRows: sumOf([rowsOf(dead.snapshot.files()), -BigInt(dead.rowsAhead)]),
+    isRetryUnfinished: dead.isRetryUnfinished,
   };
 }
 
@@ -139,35 +151,38 @@ async function statedGold(
   const evidence: GoldEvidence[] = [];
   const findings: FileFinding[] = [];
   const unproven: Unproven[] = [];
-  for (const { aggregate, table, snapshot } of gold) {
+  for (const at of gold) {
+    const { table, snapshot } = at;
     const name = nameOfRoot(table.root);
-    const covered = Number(snapshot.progress(goldAppId(config.name, silver.table.tableId)) ?? 0n);
     const counted = new Map<string, bigint>();
-    const versions = new Map<string, number>();
-    const oneDatePerWindow = DAY_MS % aggregate.windowMs === 0;
     for (const file of snapshot.files()) {
-      const { events, finalVersion } = parseGoldTags(file.tags) ?? {};
-      const date = oneDatePerWindow ? (file.partitionValues['_event_date'] ?? '') : ALL_DATES;
+      const { events } = parseGoldTags(file.tags) ?? {};
       if (events === undefined) {
         const message = `${commitOf(file)} added ${file.path}, which Tidemark did not write`;
         findings.push({ kind: 'rows-mismatch', table: name, message });
         continue;
       }
-      counted.set(date, (counted.get(date) ?? 0n) + BigInt(events));
-      if (finalVersion !== undefined) versions.set(date, finalVersion);
+      addTo(counted, dateOf(file), BigInt(events));
     }
-    // Of a window that reaches into another date only part may be final: nothing to hold it against.
-    if (!oneDatePerWindow && versions.size > 0) continue;
+    const versions = goldVersions(config, silver, at);
+    const missing = missingHead(silver, versions.covered, at);
+    if (missing.length > 0) {
+      findings.push(...missing);
+      continue;
+    }
     const dates: GoldEvidence['dates'][number][] = [];
-    for (const silverVersion of new Set([covered, ...versions.values()])) {
-      const snapshot = await silverAt(silver.table, silverVersion, covered);
-      if (!snapshot) {
+    for (const silverVersion of versions.all) {
+      const then = await silverAt(silver.table, silverVersion, versions.covered);
+      if (!then) {
         unproven.push(olderThanLog(name, versions, silverVersion));
         continue;
       }
-      const rows = rowsByDate(snapshot, oneDatePerWindow);
+      const rows = new Map<string, bigint>();
+      for (const file of then.files()) {
+        addTo(rows, dateOf(file), BigInt(numRecordsOf(file.stats) ?? 0));
+      }
       for (const date of new Set([...rows.keys(), ...counted.keys()])) {
-        if ((versions.get(date) ?? covered) !== silverVersion) continue;
+        if (versions.of(date) !== silverVersion) continue;
         const silverRows = rows.get(date) ?? 0n;
         dates.push({ date, silverVersion, silverRows, counted: counted.get(date) ?? 0n });
       }
@@ -176,6 +191,45 @@ async function statedGold(
     evidence.push({ table: name, version: snapshot.version, dates });
   }
   return { evidence, findings, unproven };
+}
+
+/** The silver version whose rows each date of a gold table must count. */
+export interface GoldVersions {
+  /** Of every date that does not wait for a reconciliation. */
+  readonly covered: number;
+  readonly all: ReadonlySet<number>;
+  of(date: string): number;
+  /** Dates of a version other than `covered`. */
+  datesOf(version: number): readonly string[];
+}
+
+/**
+ * A final date counts the version it was made from until the stream has covered that, and again from
+ * the late event on that waits for the next reconciliation (P7); else every date counts what the
+ * stream has covered.
+ */
+export function goldVersions(
+  config: PipelineConfig,
+  silver: TableAt,
+  { snapshot }: TableAt,
+): GoldVersions {
+  const silverId = silver.table.tableId;
+  const covered = Number(snapshot.progress(goldAppId(config.name, silverId)) ?? 0n);
+  const others = new Map<string, number>();
+  for (const file of snapshot.files()) {
+    const { finalVersion } = parseGoldTags(file.tags) ?? {};
+    if (finalVersion === undefined) continue;
+    const date = dateOf(file);
+    const late = Number(snapshot.progress(goldLateAppId(config.name, silverId, date)) ?? 0n);
+    const version = late > finalVersion ? finalVersion : Math.max(finalVersion, covered);
+    if (version !== covered) others.set(date, version);
+  }
+  return {
+    covered,
+    all: new Set([covered, ...others.values()]),
+    of: (date) => others.get(date) ?? covered,
+    datesOf: (version) => [...others].flatMap(([date, of]) => (of === version ? [date] : [])),
+  };
 }
 
 /**
@@ -196,26 +250,24 @@ export async function silverAt(
   }
 }
 
-/** What is said of final dates whose silver version is gone. */
+/** What is said of dates that wait for a reconciliation and whose silver version is gone. */
 export function olderThanLog(
   table: string,
-  versions: ReadonlyMap<string, number>,
+  versions: GoldVersions,
   silverVersion: number,
 ): Unproven {
-  const dates = [...versions].filter(([, version]) => version === silverVersion);
   const message =
-    `final dates (${dates.map(([date]) => date).join(', ')}) were made from silver version ` +
-    `${silverVersion}, which is no longer kept`;
+    `final dates that wait for a reconciliation (${versions.datesOf(silverVersion).join(', ')}) were ` +
+    `made from silver version ${silverVersion}, which is no longer kept`;
   return { table, message };
 }
 
-function rowsByDate(snapshot: Snapshot, byDate: boolean): ReadonlyMap<string, bigint> {
-  const rows = new Map<string, bigint>();
-  for (const file of snapshot.files()) {
-    const date = byDate ? (file.partitionValues['_event_date'] ?? '') : ALL_DATES;
-    rows.set(date, (rows.get(date) ?? 0n) + BigInt(numRecordsOf(file.stats) ?? 0));
-  }
-  return rows;
+function dateOf({ partitionValues }: LiveFile): string {
+  return partitionValues['_event_date'] ?? '';
+}
+
+function addTo(sums: Map<string, bigint>, key: string, amount: bigint): void {
+  sums.set(key, (sums.get(key) ?? 0n) + amount);
 }
 
 /** Holds the tables' files and logs against a listing of the store (L7). */

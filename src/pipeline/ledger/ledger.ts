@@ -39,6 +39,7 @@ export type ViolationKind =
   | 'lineage-mismatch'
   | 'totals-mismatch'
   | 'rows-mismatch'
+  | 'unfinished-retry'
   | 'missing-file'
   | 'changed-file'
   | 'missing-commit'
@@ -106,6 +107,8 @@ export interface StatedTotals {
   /** Live rows; undefined when a file does not state its rows. */
   readonly silverRows: bigint | undefined;
   readonly deadRows: bigint | undefined;
+  /** A retry of dead letters stopped between its two commits. */
+  readonly isRetryUnfinished: boolean;
 }
 
 /** Something wrong with a file of a table. */
@@ -147,7 +150,7 @@ export interface GoldEvidence {
   readonly table: string;
   readonly version: number;
   readonly dates: readonly {
-    /** `YYYY-MM-DD`, or `all dates` where windows reach from one date into the next. */
+    /** `YYYY-MM-DD`. */
     readonly date: string;
     readonly silverVersion: number;
     readonly silverRows: bigint;
@@ -426,7 +429,14 @@ function checkTotals(stated: StatedTotals, evidence: Evidence): Violation[] {
       `the files hold ${countText(silverRows)} rows, the commits account for ${totals.silverRows}`,
     );
   }
-  if (deadRows !== deadLetters) {
+  if (deadRows !== deadLetters && stated.isRetryUnfinished) {
+    report(
+      'unfinished-retry',
+      tables.deadLetter,
+      'a retry took dead letters into silver and stopped before it took them out of here; ' +
+        '`tidemark dlq retry` finishes it',
+    );
+  } else if (deadRows !== deadLetters) {
     report(
       'rows-mismatch',
       tables.deadLetter,

@@ -8,8 +8,9 @@
  */
 import type { Clock } from '../../ambient.ts';
 import { readLakeState } from '../../operations/ledger/lake-state.ts';
+import { proveLedger } from '../../operations/ledger/prove.ts';
 import { statedEvidence } from '../../operations/ledger/statements.ts';
-import { buildLedger, type LedgerReport, type Violation } from '../../pipeline/ledger/ledger.ts';
+import type { LedgerReport, Violation } from '../../pipeline/ledger/ledger.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 
@@ -26,28 +27,33 @@ const COST_FACTOR = 100;
 
 export class LedgerWatch {
   readonly #config: PipelineConfig;
-  readonly #tables: ReadonlyMap<string, DeltaTable>;
+  readonly #open: (root: string) => Promise<DeltaTable | undefined>;
   readonly #clock: Clock;
   #facts: LedgerFacts | undefined;
   #suspected: ReadonlySet<string> = new Set();
   #nextMs = Number.NEGATIVE_INFINITY;
 
-  /** @param tables all of the pipeline */
-  constructor(config: PipelineConfig, tables: readonly DeltaTable[], clock: Clock) {
+  /** @param open opens the table at a root; undefined while there is none */
+  constructor(
+    config: PipelineConfig,
+    open: (root: string) => Promise<DeltaTable | undefined>,
+    clock: Clock,
+  ) {
     this.#config = config;
-    this.#tables = new Map(tables.map((table) => [table.root, table]));
+    this.#open = open;
     this.#clock = clock;
   }
 
   /**
    * The newest facts; looks again when it is time.
-   * @throws PipelineError corrupt | unavailable
+   * @throws PipelineError unavailable
    */
   async look(): Promise<LedgerFacts> {
     const startedMs = this.#clock.monotonicMs();
     if (this.#facts && startedMs < this.#nextMs) return this.#facts;
-    const state = await readLakeState(this.#config, async (root) => this.#tables.get(root));
-    const { stages, violations } = buildLedger(await statedEvidence(this.#config, state));
+    const { stages, violations } = await proveLedger(async () =>
+      statedEvidence(this.#config, await readLakeState(this.#config, this.#open)),
+    );
     // Messages state numbers that move on with the stream.
     const nameOf = ({ kind, table }: Violation): string => `${kind} ${table}`;
     const confirmed = violations.filter((violation) => this.#suspected.has(nameOf(violation)));

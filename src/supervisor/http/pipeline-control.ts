@@ -45,7 +45,7 @@ export interface ReconciliationControl {
 
 export interface PipelineControlOptions {
   /** Config, ports and tables of the process: a PipelineProcess has them. */
-  readonly pipeline: Pick<FactsReaderOptions, 'config' | 'ports' | 'tables'>;
+  readonly pipeline: Pick<FactsReaderOptions, 'config' | 'ports' | 'tables' | 'delta'>;
   readonly supervisorId: string;
   readonly supervisor: Pick<Supervisor, 'isLeading' | 'topic' | 'plan' | 'rebalance'>;
   readonly reconciliation?: ReconciliationControl;
@@ -105,6 +105,7 @@ class PipelineControl implements SupervisorControl {
       config: pipeline.config,
       ports: pipeline.ports,
       tables: pipeline.tables,
+      delta: pipeline.delta,
       topic: () => supervisor.topic,
       clock: ambient.clock,
     });

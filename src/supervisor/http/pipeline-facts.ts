@@ -9,8 +9,9 @@ import type { PipelineError } from '../../errors.ts';
 import type { Ports } from '../../engine/node.ts';
 import type { PipelineTables } from '../../engine/tables.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import type { DeltaTable } from '../../storage/delta/delta-table.ts';
+import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
+import { LakeCatalog } from '../../storage/query/lake-catalog.ts';
 import type { QueueCounts } from '../../storage/queue/work-queue.ts';
 import type { TopicInfo } from '../../storage/source/event-source.ts';
 import type { StateStore } from '../../storage/state/state-store.ts';
@@ -63,6 +64,7 @@ export interface FactsReaderOptions {
   readonly config: PipelineConfig;
   readonly ports: Pick<Ports, 'source' | 'state' | 'queue'>;
   readonly tables: PipelineTables;
+  readonly delta: DeltaEnvironment;
   /** Its newest shape. */
   readonly topic: () => TopicInfo;
   readonly clock: Clock;
@@ -73,6 +75,8 @@ const LEADER_LEASE = 'supervisor';
 const QUEUES = ['silver', 'gold'];
 /** How long a part may take before its last answer has to do. */
 const PATIENCE_MS = 3_000;
+/** The same for a proof, which nothing waits for. */
+const PROOF_PATIENCE_MS = 60_000;
 /** Ends of one partition more cost a request more: with many, they are read less often. */
 const END_COST_MS = 50;
 /** Counting rows costs the files: beyond this many it is done less often. */
@@ -111,7 +115,12 @@ export class FactsReader {
     this.#queues = new StandingQuestion(clock, () =>
       Promise.all(QUEUES.map((name) => ports.queue.counts(name))),
     );
-    const watch = new LedgerWatch(options.config, allTables(tables), clock);
+    // The archive is there once retention has moved something.
+    const catalog = new LakeCatalog(options.delta);
+    const byRoot = new Map(allTables(tables).map((table) => [table.root, table]));
+    const open = async (root: string): Promise<DeltaTable | undefined> =>
+      byRoot.get(root) ?? catalog.table(root);
+    const watch = new LedgerWatch(options.config, open, clock);
     this.#ledger = new StandingQuestion(clock, () => watch.look());
   }
 
@@ -151,7 +160,7 @@ export class FactsReader {
 
   /** Nothing waits for it: the next reading shows it. */
   #proveLedger(): void {
-    void this.#ledger.ask(PATIENCE_MS).then((answer) => {
+    void this.#ledger.ask(PROOF_PATIENCE_MS).then((answer) => {
       this.#ledgerAnswer = answer;
     });
   }

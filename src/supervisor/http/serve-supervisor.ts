@@ -16,7 +16,10 @@ import type { ProcessNumbers } from './pipeline-metrics.ts';
 import type { QueueBoardPlace } from './queue-board.ts';
 
 export interface ServeSupervisorOptions {
-  readonly pipeline: Pick<PipelineProcess, 'config' | 'ports' | 'tables' | 'startSupervisor'>;
+  readonly pipeline: Pick<
+    PipelineProcess,
+    'config' | 'ports' | 'tables' | 'delta' | 'startSupervisor'
+  >;
   readonly supervisorId: string;
   readonly reconciliation?: ReconciliationControl;
   readonly ambient: Ambient;

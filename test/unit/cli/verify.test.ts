@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemAmbient } from '../../../src/ambient.ts';
 import type { Coverage } from '../../../src/pipeline/bronze.ts';
-import { bronzeAppId, goldAppId } from '../../../src/pipeline/progress.ts';
+import { bronzeAppId, goldAppId, goldLateAppId } from '../../../src/pipeline/progress.ts';
 import { DuckDbLakeQuery } from '../../../src/storage/query/duckdb-lake-query.ts';
 import { cli } from '../../support/cli-host.ts';
 import {
@@ -220,10 +220,12 @@ test('a final date whose silver version is no longer kept is unproven, not viola
   for (const version of [0, 1]) {
     await lake.store.delete(`silver/usage/_delta_log/${String(version).padStart(20, '0')}.json`);
   }
-  // As the stream goes on: it covers what the checkpoint has.
-  const appId = goldAppId(lake.config.name, silver.tableId);
+  // As the stream goes on: it covers what the checkpoint has, and the late event waits.
   const gold = lake.tables.gold.get('hourly')!;
-  const progress = [{ appId, expected: 'any' as const, next: 2n }];
+  const progress = [
+    goldAppId(lake.config.name, silver.tableId),
+    goldLateAppId(lake.config.name, silver.tableId, '2026-11-22'),
+  ].map((appId) => ({ appId, expected: 'any' as const, next: 2n }));
   await gold.commit({ operation: 'STREAMING UPDATE', adds: [], progress });
   for (const argv of [[], ['--deep']]) {
     const { violations, unproven } = await report(lake, ...argv);
@@ -427,6 +429,53 @@ test('a log entry that is gone is a violation that names it (L7)', async (t) => 
     JSON.stringify(violations, null, 1),
   );
   assert.match(found[0]!.message, /version 1\b|0{19}1\.json/);
+});
+
+test('the newest commits of an upstream table are missed, read deep or not (L7)', async (t) => {
+  const ahead: Readonly<Record<string, (lake: LakeFixture) => Promise<unknown>>> = {
+    'bronze.usage': (lake) => lake.silver([], 2, {}),
+    'silver.usage': (lake) => lake.gold(2, 2),
+  };
+  for (const [table, commit] of Object.entries(ahead)) {
+    const lake = await lakeWith(t);
+    await commit(lake);
+    for (const argv of [[], ['--deep']]) {
+      const { violations } = await report(lake, ...argv);
+      assert.deepEqual(
+        violations.map(({ kind, table: of }) => [kind, of]),
+        [['missing-commit', table]],
+      );
+      assert.match(violations[0]!.message, /ends at version 1, but .* covers version 2/);
+    }
+  }
+});
+
+test('a final date that the stream counts on in counts the newest version again (P7)', async (t) => {
+  const lake = await lakeWith(t);
+  await lake.gold(2, 1, { final: true });
+  await lake.bronze([{ offset: 15, id: 'late' }], [covers(15, 16)], { 0: 16 });
+  await lake.silver([{ offset: 15, id: 'late' }], 2, { silverRows: 1 });
+  const gold = lake.tables.gold.get('hourly')!;
+  const silverId = lake.tables.silver.tableId;
+  const cover = (appId: string) =>
+    gold.commit({
+      operation: 'STREAMING UPDATE',
+      adds: [],
+      progress: [{ appId, expected: 'any', next: 2n }],
+    });
+  await cover(goldAppId(lake.config.name, silverId));
+  for (const argv of [[], ['--deep']]) {
+    const { violations } = await report(lake, ...argv);
+    assert.deepEqual(
+      violations.map(({ kind }) => kind),
+      ['gold-mismatch'],
+      'the event was dropped',
+    );
+  }
+  await cover(goldLateAppId(lake.config.name, silverId, '2026-11-22'));
+  for (const argv of [[], ['--deep']]) {
+    assert.deepEqual((await report(lake, ...argv)).violations, [], 'it waits to be reconciled');
+  }
 });
 
 test('a data file of another size is a violation that names it (L7)', async (t) => {

@@ -69,7 +69,8 @@ async function world(t: TestContext, options: { readonly isLeading?: boolean } =
   const { config } = parsed;
   const codec = { encode: absent, decode: absent };
   const store = new MemoryObjectStore({ clock });
-  const tables = await openTables({ store, codec, ambient, logger: silentLogger }, config);
+  const delta = { store, codec, ambient, logger: silentLogger };
+  const tables = await openTables(delta, config);
   const state = new MemoryStateStore({ clock });
   const sourceAway = new Away();
   const stateAway = new Away();
@@ -105,6 +106,7 @@ async function world(t: TestContext, options: { readonly isLeading?: boolean } =
     pipeline: {
       config,
       tables,
+      delta,
       ports: {
         source: source as EventSource,
         state: flakyState,
