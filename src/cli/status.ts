@@ -4,7 +4,7 @@
  */
 import { instantText } from '../pipeline/generator/instant-text.ts';
 import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
-import { bronzeAppPrefix, tableRoots, watermarkAppId } from '../pipeline/progress.ts';
+import { parseBronzeAppId, tableRoots, watermarkAppId } from '../pipeline/progress.ts';
 import type { Snapshot } from '../storage/delta/snapshot.ts';
 import { nameOfRoot } from '../storage/query/lake-catalog.ts';
 import type { QueueCounts } from '../storage/queue/work-queue.ts';
@@ -213,13 +213,10 @@ function partitionsOf(
 ): PartitionStatus[] {
   const { ends, hints, bronze, silver } = known;
   const { topic } = config.source;
-  const prefix = bronzeAppPrefix(config.name, topic);
   const progress = new Map<number, { readonly topicId: string; readonly next: bigint }>();
   for (const [appId, next] of bronze?.progressEntries() ?? []) {
-    if (!appId.startsWith(prefix)) continue;
-    const rest = appId.slice(prefix.length);
-    const colon = rest.lastIndexOf(':');
-    progress.set(Number(rest.slice(colon + 1)), { topicId: rest.slice(0, colon), next });
+    const of = parseBronzeAppId(config.name, topic, appId);
+    if (of) progress.set(of.partition, { topicId: of.topicId, next });
   }
   const partitions = new Set([...ends.keys(), ...progress.keys()]);
   return [...partitions]

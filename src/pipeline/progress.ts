@@ -45,6 +45,21 @@ export function bronzeAppId(
   return `${bronzeAppPrefix(pipeline, topic)}${topicId}:${partition}`;
 }
 
+/** Which partition a txn of bronze is about; undefined when it is not about one of this topic. */
+export function parseBronzeAppId(
+  pipeline: string,
+  topic: string,
+  appId: string,
+): { readonly topicId: string; readonly partition: number } | undefined {
+  const prefix = bronzeAppPrefix(pipeline, topic);
+  if (!appId.startsWith(prefix)) return undefined;
+  const colon = appId.lastIndexOf(':');
+  return {
+    topicId: appId.slice(prefix.length, colon),
+    partition: Number(appId.slice(colon + 1)),
+  };
+}
+
 /** Silver's progress in one dedup bucket; its version is the last bronze version covered. */
 export function silverAppId(pipeline: string, bronzeTableId: string, bucket: number): string {
   return `tidemark:${pipeline}:silver:${bronzeTableId}:${bucket}`;

@@ -19,7 +19,14 @@ import {
   rowsFromColumns,
 } from '../../src/pipeline/column-builder.ts';
 import type { PipelineConfig } from '../../src/pipeline/pipeline-config.ts';
-import { goldAppId, silverEditsAppId, tableRoots } from '../../src/pipeline/progress.ts';
+import {
+  bronzeAppId,
+  goldAppId,
+  silverAppId,
+  silverEditsAppId,
+  tableRoots,
+  watermarkAppId,
+} from '../../src/pipeline/progress.ts';
 import { silverFileSchema } from '../../src/pipeline/silver/tables.ts';
 import { type StructType, struct } from '../../src/pipeline/types.ts';
 import { type DeltaEnvironment, DeltaTable } from '../../src/storage/delta/delta-table.ts';
@@ -47,6 +54,7 @@ gold:
 
 /** Noon after the dates that tests write. */
 export const NOW_MS = Date.parse('2026-11-23T12:00:00Z');
+const TOPIC_ID = 'topic';
 
 /** An event; `at` is RFC 3339. */
 export interface SilverEvent {
@@ -61,6 +69,7 @@ export class SilverLake {
   readonly store: MemoryObjectStore;
   readonly tables: PipelineTables;
   readonly #ambient: Ambient;
+  readonly #now: { ms: number };
   readonly #codec = createParquetCodec();
 
   private constructor(
@@ -68,7 +77,9 @@ export class SilverLake {
     store: MemoryObjectStore,
     tables: PipelineTables,
     ambient: Ambient,
+    now: { ms: number },
   ) {
+    this.#now = now;
     this.config = config;
     this.store = store;
     this.tables = tables;
@@ -79,10 +90,11 @@ export class SilverLake {
     const parsed = parsePipeline(PIPELINE, { environment: {}, cwd: '/nowhere' });
     if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
     const { clock } = systemAmbient;
+    const now = { ms: NOW_MS };
     const ambient: Ambient = {
       ...systemAmbient,
       clock: {
-        nowMs: () => NOW_MS,
+        nowMs: () => now.ms,
         monotonicMs: () => clock.monotonicMs(),
         after: (...given) => clock.after(...given),
         sleep: (...given) => clock.sleep(...given),
@@ -91,7 +103,13 @@ export class SilverLake {
     };
     const store = new MemoryObjectStore(ambient);
     const env = { store, codec: createParquetCodec(), ambient, logger: silentLogger };
-    return new SilverLake(parsed.config, store, await openTables(env, parsed.config), ambient);
+    const tables = await openTables(env, parsed.config);
+    return new SilverLake(parsed.config, store, tables, ambient, now);
+  }
+
+  /** Lets wall time pass. */
+  wait(ms: number): void {
+    this.#now.ms += ms;
   }
 
   /** The lake as another process sees it, through `store`. */
@@ -140,6 +158,38 @@ export class SilverLake {
     });
     assert.equal(outcome.kind, 'committed');
     return files;
+  }
+
+  /** Commits to bronze that a partition got `records`, at the pipeline's present; their rows are of no concern. */
+  async arrive(partition: number, records: number): Promise<void> {
+    const { bronze } = this.tables;
+    const appId = bronzeAppId(this.config.name, this.config.source.topic, TOPIC_ID, partition);
+    const expected = bronze.snapshot.progress(appId);
+    const outcome = await bronze.commit({
+      operation: 'STREAMING UPDATE',
+      adds: [],
+      progress: [{ appId, expected, next: (expected ?? 0n) + BigInt(records) }],
+    });
+    assert.equal(outcome.kind, 'committed');
+  }
+
+  /** Commits that silver has taken in all of bronze, which brought a partition's watermark to `watermark`. */
+  async takeIn(partition: number, watermark: string): Promise<void> {
+    const { silver, bronze } = this.tables;
+    const buckets = Array.from({ length: this.config.dedupBuckets }, (_, bucket) =>
+      silverAppId(this.config.name, bronze.tableId, bucket),
+    );
+    const covered = BigInt(bronze.snapshot.version);
+    const mark = watermarkAppId(this.config.name, TOPIC_ID, partition);
+    const outcome = await silver.commit({
+      operation: 'STREAMING UPDATE',
+      adds: [],
+      progress: [
+        ...buckets.map((appId) => ({ appId, expected: 'any' as const, next: covered })),
+        { appId: mark, expected: 'any', next: BigInt(Date.parse(watermark)) * 1000n },
+      ],
+    });
+    assert.equal(outcome.kind, 'committed');
   }
 
   /** Has the gold writer cover silver. */

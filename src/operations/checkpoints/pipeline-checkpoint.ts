@@ -9,8 +9,8 @@
 import { PipelineError } from '../../errors.ts';
 import { instantText } from '../../pipeline/generator/instant-text.ts';
 import {
-  bronzeAppPrefix,
   goldAppId,
+  parseBronzeAppId,
   silverAppId,
   tableRoots,
   watermarkAppPrefix,
@@ -144,15 +144,14 @@ async function describeTables(
   );
   const bronzeVersion = Math.min(...buckets);
   const bronzeAt = await bronze.table.snapshotAt(bronzeVersion);
-  const prefix = bronzeAppPrefix(config.name, config.source.topic);
   const offsets: Record<string, string> = {};
   const watermarks: Record<string, string> = {};
   let topicId = '';
   for (const [appId, next] of bronzeAt.progressEntries()) {
-    if (!appId.startsWith(prefix)) continue;
-    const rest = appId.slice(prefix.length);
-    topicId = rest.slice(0, rest.lastIndexOf(':'));
-    offsets[rest.slice(rest.lastIndexOf(':') + 1)] = String(next);
+    const of = parseBronzeAppId(config.name, config.source.topic, appId);
+    if (!of) continue;
+    topicId = of.topicId;
+    offsets[of.partition] = String(next);
   }
   const watermarkPrefix = watermarkAppPrefix(config.name, topicId);
   for (const [appId, micros] of silverAt.progressEntries()) {

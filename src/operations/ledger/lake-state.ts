@@ -7,9 +7,9 @@
 import { COVERAGE_TAG, parseCoverage } from '../../pipeline/bronze.ts';
 import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import {
-  bronzeAppPrefix,
   deadLetterAppId,
   deadLetterRetryAppId,
+  parseBronzeAppId,
   silverAppId,
   tableRoots,
 } from '../../pipeline/progress.ts';
@@ -147,17 +147,15 @@ export function statedProgress(
   config: PipelineConfig,
   bronze: Snapshot,
 ): Map<number, PartitionProgress> {
-  const prefix = bronzeAppPrefix(config.name, config.source.topic);
   const found = new Map<number, PartitionProgress>();
   for (const [appId, next] of bronze.progressEntries()) {
-    if (!appId.startsWith(prefix)) continue;
-    const rest = appId.slice(prefix.length);
-    const colon = rest.lastIndexOf(':');
-    const partition = Number(rest.slice(colon + 1));
+    const of = parseBronzeAppId(config.name, config.source.topic, appId);
+    if (!of) continue;
+    const { topicId, partition } = of;
     const before = found.get(partition);
     found.set(partition, {
       next: before && before.next > next ? before.next : next,
-      topicIds: [...(before?.topicIds ?? []), rest.slice(0, colon)],
+      topicIds: [...(before?.topicIds ?? []), topicId],
     });
   }
   return found;

@@ -6,11 +6,10 @@
  *   rearranged count for nothing.
  * - CE2 What the log or the store no longer holds is no evidence: a change is then explained by less.
  */
-import { asPipelineError } from '../../errors.ts';
 import { silverEditsAppId } from '../../pipeline/progress.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
 import type { EvidenceKind } from './batch-thread.ts';
-import type { ReconcileLake } from './lake-view.ts';
+import { type ReconcileLake, unlessGone } from './lake-view.ts';
 
 /** Evidence about one date. */
 export interface DateEvidence {
@@ -37,6 +36,7 @@ export async function gatherEvidence(
   silver: Snapshot,
 ): Promise<DateEvidence> {
   if (since >= silver.version) return NO_EVIDENCE;
+  // CE2
   const old = await unlessGone(() => lake.silver.snapshotAt(since));
   if (!old) return NO_EVIDENCE;
   const oldPaths = pathsOf(old, date);
@@ -98,14 +98,4 @@ function editKind(operation: string): 'retried' | 'replayed' | 'rebuilt' | 'rest
 function pathsOf(snapshot: Snapshot, date: string): Set<string> {
   const own = snapshot.files().filter((file) => file.partitionValues['_event_date'] === date);
   return new Set(own.map(({ path }) => path));
-}
-
-/** CE2 */
-async function unlessGone<T>(read: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await read();
-  } catch (thrown) {
-    if (asPipelineError(thrown).code === 'TM_OBJECT_MISSING') return undefined;
-    throw thrown;
-  }
 }

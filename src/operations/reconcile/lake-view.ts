@@ -5,15 +5,17 @@
  * - LV1 Gold is read before silver, so the silver version is one that every gold table has at most
  *   reached: a batch made from it never lacks rows that its gold had.
  */
+import { asPipelineError } from '../../errors.ts';
 import { type DateState, dateState, type PartitionClock } from '../../pipeline/gold/closing.ts';
 import { parseGoldTags, type ReconciliationNote } from '../../pipeline/gold/gold-tags.ts';
 import { dateDaysOf } from '../../pipeline/gold/silver-files.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import {
-  bronzeAppPrefix,
   goldAppId,
   goldEditsAppId,
   goldLateAppId,
+  parseBronzeAppId,
+  silverAppId,
   watermarkAppId,
 } from '../../pipeline/progress.ts';
 import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
@@ -77,7 +79,7 @@ export async function viewLake(lake: ReconcileLake): Promise<LakeView> {
     gold,
     silver,
     silverFiles: Map.groupBy(silver.files(), dateOf),
-    clocks: partitionClocks(lake.config, bronze, silver),
+    clocks: partitionClocks(lake.config, bronze, silver, await bronzeInSilver(lake, silver)),
     nowMs: lake.delta.ambient.clock.nowMs(),
   };
 }
@@ -136,26 +138,47 @@ function goldView(
   };
 }
 
+/** Bronze as all of silver has taken it in; undefined when its log no longer goes back to there. */
+function bronzeInSilver(
+  { config, bronze }: ReconcileLake,
+  silver: Snapshot,
+): Promise<Snapshot | undefined> {
+  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) =>
+    Number(silver.progress(silverAppId(config.name, bronze.tableId, bucket)) ?? 0n),
+  );
+  return unlessGone(() => bronze.snapshotAt(Math.min(...buckets)));
+}
+
 /** Every partition that ever had records; those of a topic that is gone are idle. */
 function partitionClocks(
   config: PipelineConfig,
   bronze: Snapshot,
   silver: Snapshot,
+  taken: Snapshot | undefined,
 ): PartitionClock[] {
-  const prefix = bronzeAppPrefix(config.name, config.source.topic);
   const clocks: PartitionClock[] = [];
-  for (const [appId] of bronze.progressEntries()) {
-    if (!appId.startsWith(prefix)) continue;
-    const colon = appId.lastIndexOf(':');
-    const partition = Number(appId.slice(colon + 1));
-    const topicId = appId.slice(prefix.length, colon);
+  for (const [appId, next] of bronze.progressEntries()) {
+    const of = parseBronzeAppId(config.name, config.source.topic, appId);
+    if (!of) continue;
+    const { topicId, partition } = of;
     clocks.push({
       partition,
       watermarkMicros: silver.progress(watermarkAppId(config.name, topicId, partition)),
       arrivedMs: bronze.progressUpdatedMs(appId),
+      isAheadOfSilver: (taken?.progress(appId) ?? -1n) < next,
     });
   }
   return clocks;
+}
+
+/** @returns undefined when the log or the store no longer holds what is read */
+export async function unlessGone<T>(read: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (thrown) {
+    if (asPipelineError(thrown).code === 'TM_OBJECT_MISSING') return undefined;
+    throw thrown;
+  }
 }
 
 function dateOf(file: LiveFile): string {

@@ -2,8 +2,8 @@
  * When time has passed a window or a date. Pure.
  *
  * - CL1 The pipeline's watermark is the lowest of the partitions that still get records; one that has
- *   had none for `late.idlePartition` does not hold it back. When all are idle, nothing is under way
- *   and the highest counts.
+ *   had none for `late.idlePartition`, and whose records are all in silver, does not hold it back. When
+ *   all are idle, nothing is under way and the highest counts.
  * - CL2 A date is over `late.after` past its end, by the watermark or by the wall clock: whatever comes
  *   for it from then on is late.
  */
@@ -18,16 +18,19 @@ export interface PartitionClock {
   readonly watermarkMicros: bigint | undefined;
   /** When its last records came to bronze, milliseconds since the epoch. */
   readonly arrivedMs: number | undefined;
+  /** Bronze has records of it that silver has not taken in: the watermark does not know them. */
+  readonly isAheadOfSilver: boolean;
 }
 
-/** Partitions that still get records (CL1). */
+/** Partitions that still get records, or whose records are still on their way (CL1). */
 export function activePartitions(
   clocks: readonly PartitionClock[],
   late: LateConfig,
   nowMs: number,
 ): readonly PartitionClock[] {
   return clocks.filter(
-    ({ arrivedMs }) => arrivedMs !== undefined && nowMs - arrivedMs < late.idlePartitionMs,
+    ({ arrivedMs, isAheadOfSilver }) =>
+      isAheadOfSilver || (arrivedMs !== undefined && nowMs - arrivedMs < late.idlePartitionMs),
   );
 }
 
@@ -70,8 +73,11 @@ export function dateState(
   const isPast = watermark !== undefined && watermark >= BigInt(untilMs) * 1000n;
   if (nowMs < untilMs && !isPast) return { kind: 'open', untilMs };
   const behind = activePartitions(clocks, late, nowMs).find(
-    ({ watermarkMicros }) =>
-      watermarkMicros !== undefined && watermarkMicros < BigInt(endMs) * 1000n,
+    ({ watermarkMicros, isAheadOfSilver }) => {
+      if (watermarkMicros === undefined) return isAheadOfSilver;
+      // Records that are there already may be in time for the date until it is over.
+      return watermarkMicros < BigInt(isAheadOfSilver ? untilMs : endMs) * 1000n;
+    },
   );
   return behind ? { kind: 'arriving', partition: behind.partition } : { kind: 'over' };
 }

@@ -22,6 +22,7 @@ function clock(
     partition,
     watermarkMicros: watermark === undefined ? undefined : micros(watermark),
     arrivedMs: arrivedMsAgo === undefined ? undefined : NOW - arrivedMsAgo,
+    isAheadOfSilver: false,
   };
 }
 
@@ -66,4 +67,18 @@ test('CL2 a date that a partition is still working through is told apart', () =>
   const behind = [clock(0, '2026-11-23T11:00:00Z', 0), clock(1, '2026-11-20T23:59:59Z', 0)];
   assert.deepEqual(dateState(date, behind, LATE, NOW), { kind: 'arriving', partition: 1 });
   assert.equal(dateState(dateDaysOf('2026-11-19'), behind, LATE, NOW).kind, 'over');
+});
+
+test('CL1 a partition whose records are not all in silver is under way, however long it is quiet', () => {
+  const date = dateDaysOf('2026-11-22');
+  const ahead = (watermark: string | undefined): PartitionClock[] => [
+    clock(0, '2026-11-23T11:00:00Z', 0),
+    { ...clock(3, watermark, 40_000_000), isAheadOfSilver: true },
+  ];
+  const arriving = { kind: 'arriving', partition: 3 };
+  assert.deepEqual(dateState(date, ahead('2026-11-22T22:00:00Z'), LATE, NOW), arriving);
+  // What is on its way may be of the date, and in time.
+  assert.deepEqual(dateState(date, ahead('2026-11-23T01:59:59.999Z'), LATE, NOW), arriving);
+  assert.deepEqual(dateState(date, ahead(undefined), LATE, NOW), arriving);
+  assert.deepEqual(dateState(date, ahead('2026-11-23T02:00:00Z'), LATE, NOW), { kind: 'over' });
 });

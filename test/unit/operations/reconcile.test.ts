@@ -4,6 +4,7 @@ import { test, type TestContext } from 'node:test';
 import { PipelineError } from '../../../src/errors.ts';
 import { parseGoldTags } from '../../../src/pipeline/gold/gold-tags.ts';
 import { goldLateAppId } from '../../../src/pipeline/progress.ts';
+import { stateOfDate, viewLake } from '../../../src/operations/reconcile/lake-view.ts';
 import { reconcile } from '../../../src/operations/reconcile/reconcile.ts';
 import { ReconciliationDesk } from '../../../src/operations/reconcile/reconciliation-desk.ts';
 import type { ObjectStore } from '../../../src/storage/object-store/object-store.ts';
@@ -287,6 +288,22 @@ test('a date that is not over is left alone, and so is one without events', asyn
     { date: '2026-11-23', kind: 'open', untilMs: Date.parse('2026-11-24T02:00:00Z') },
   ]);
   assert.ok((await lake.gold()).every((row) => row['_is_final'] === false));
+});
+
+test('CL1 a date waits for what is in bronze and not yet in silver', async (t) => {
+  const lake = await streamed(t);
+  await lake.arrive(0, 3);
+  await lake.takeIn(0, '2026-11-22T23:00:00Z');
+  await lake.arrive(0, 2);
+  const stateNow = async (): Promise<string> => {
+    const elsewhere = await lake.elsewhere();
+    return stateOfDate(elsewhere.config, await viewLake(elsewhere), DATE).kind;
+  };
+  // Quiet for long, but silver does not know its last records.
+  lake.wait(3_600_000);
+  assert.equal(await stateNow(), 'arriving');
+  await lake.takeIn(0, '2026-11-22T23:50:00Z');
+  assert.equal(await stateNow(), 'over');
 });
 
 test('dates are computed in parts when their windows exceed the memory for them', async (t) => {
