@@ -53,6 +53,8 @@ type PendingFile = Pick<LiveFile, 'path' | 'tags'>;
 interface Frozen {
   /** Bronze version up to which it has the ids. */
   readonly upTo: number;
+  /** Its last rows are committed; further commits up to the same version are of later rows (SW4). */
+  isArchiving: boolean;
   readonly archived: Promise<void>;
   readonly settle: (work: Promise<void>) => void;
 }
@@ -139,7 +141,7 @@ export class DedupArchive {
     }
     await this.#options.silverThread.call('freeze', undefined);
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#frozen = { upTo, archived: promise, settle: resolve };
+    this.#frozen = { upTo, isArchiving: false, archived: promise, settle: resolve };
     // Whoever waits is told; a failure that nobody waits for is told by the next call.
     promise.catch((thrown: unknown) => this.#fail(thrown));
   }
@@ -153,7 +155,8 @@ export class DedupArchive {
   committed(upTo: number, version: number, files: readonly PendingFile[]): void {
     this.#pending.push(...files);
     const frozen = this.#frozen;
-    if (frozen?.upTo !== upTo) return;
+    if (!frozen || frozen.isArchiving || frozen.upTo !== upTo) return;
+    frozen.isArchiving = true;
     frozen.settle(this.#archive(version));
   }
 

@@ -148,6 +148,11 @@ type LookCalls = DedupCalls & {
   look(call: { readonly words: Uint32Array }): Promise<Uint8Array>;
 };
 
+interface Derived {
+  readonly file: NewFile;
+  readonly verdicts: Uint8Array;
+}
+
 /** One life of a silver writer, as far as its dedup index is concerned. */
 class Writer {
   readonly index: LayeredDedupIndex;
@@ -196,6 +201,14 @@ class Writer {
 
   /** Derives and commits a span; returns its verdicts. */
   async span(words: Uint32Array): Promise<Uint8Array> {
+    const upTo = ++this.#span;
+    const { file, verdicts } = await this.derive(words, upTo);
+    await this.commit(file, upTo);
+    return verdicts;
+  }
+
+  /** Derives a span: stores what is new as a file. */
+  async derive(words: Uint32Array, upTo: number): Promise<Derived> {
     const verdicts = await this.look(words);
     const rows = [...verdicts.keys()].filter((row) => verdicts[row] === 0);
     const news = Uint32Array.from(
@@ -204,11 +217,13 @@ class Writer {
       ]),
     );
     const file = await this.#world.file(news, this.#tag);
-    const upTo = ++this.#span;
     await this.archive.derived(this.index.hotIds, upTo, new AbortController().signal);
+    return { file, verdicts };
+  }
+
+  async commit(file: NewFile, upTo: number): Promise<void> {
     const version = await this.#world.commit([file]);
     this.archive.committed(upTo, version, [file]);
-    return verdicts;
   }
 
   async stop(): Promise<void> {
@@ -307,6 +322,48 @@ test('SW2 ids of a span that was not committed are in no stored run', async () =
   writer.archive.close();
   const next = await Writer.start(world);
   assert.ok((await next.look(lost)).every((verdict) => verdict === 0));
+});
+
+/** Makes the store answer reads of some keys only once `release` is called; `asked` when one waits. */
+function holdReads(store: ObjectStore, ending: string) {
+  const asked = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  const get = store.get.bind(store);
+  store.get = async (key, options) => {
+    if (key.endsWith(ending)) {
+      asked.resolve();
+      await gate.promise;
+    }
+    return get(key, options);
+  };
+  const release = (): void => {
+    store.get = get;
+    gate.resolve();
+  };
+  return { asked: asked.promise, release };
+}
+
+test('DA3 bucket sets that end at one version archive a generation once', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const sets = [fingerprints(numbers(1_500, 1e9, 1)), fingerprints(numbers(500, 1e9, 2))];
+  const level = 7;
+  const reads = holdReads(world.store, '.fp');
+  for (const words of sets) {
+    const { file } = await writer.derive(words, level);
+    await writer.commit(file, level);
+    await reads.asked;
+  }
+  reads.release();
+  await writer.archive.idle();
+  for (const words of sets) {
+    assert.ok((await writer.look(words)).every((verdict) => verdict === 1));
+  }
+  await writer.stop();
+  const next = await Writer.start(world);
+  for (const words of sets) {
+    assert.ok((await next.look(words)).every((verdict) => verdict === 1));
+  }
 });
 
 test('SH1 shards hold every id once, also when their number changes', async () => {
