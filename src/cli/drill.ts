@@ -1,9 +1,9 @@
 /**
  * `tidemark drill`: breaks a throw-away pipeline on purpose and says what that cost.
  */
-import { writeFile } from 'node:fs/promises';
+import { access, constants, writeFile } from 'node:fs/promises';
 import { availableParallelism, loadavg } from 'node:os';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { DrillHost } from '../operations/drill/drill-host.ts';
 import { playScenario, type ScenarioResult } from '../operations/drill/drill.ts';
 import { drillReport } from '../operations/drill/drill-report.ts';
@@ -36,6 +36,8 @@ async function drill(
   // Only a file that was named: a drill on one's own servers is asked for, never guessed.
   const base = context.configFile === undefined ? undefined : context.loadConfig();
   const { adapters, ambient, logger, environment, signal, terminal } = context;
+  const reportPath = report === undefined ? undefined : resolve(context.cwd, report);
+  if (reportPath !== undefined) await requireWritable(reportPath);
   const host: DrillHost = { adapters, ambient, logger, environment, signal, base };
   const on = placesOf(base);
   terminal.note(`${scenarios.length} scenarios on ${on}`);
@@ -57,11 +59,24 @@ async function drill(
   const ok = results.every(({ verdict }) => verdict === 'kept');
   const seconds = (ambient.clock.monotonicMs() - startedMs) / 1000;
   const document = { ok, on, seconds, scenarios: results };
-  if (report !== undefined) {
-    await writeFile(resolve(context.cwd, report), drillReport(document, ambient.clock.nowMs()));
-  }
   await terminal.result(document, (style) => render(document, style));
+  if (reportPath !== undefined) {
+    await writeFile(reportPath, drillReport(document, ambient.clock.nowMs()));
+  }
   return ok ? EXIT.ok : EXIT.violation;
+}
+
+/** The drill takes minutes: whether its report can be written is asked first. */
+async function requireWritable(path: string): Promise<void> {
+  const isThere = await access(path).then(
+    () => true,
+    () => false,
+  );
+  try {
+    await access(isThere ? path : dirname(path), constants.W_OK);
+  } catch (cause) {
+    throw usageError(`--report: ${path} cannot be written (${(cause as Error).message}).`);
+  }
 }
 
 /** Times of a machine that has other things to do are those of a slower machine. */

@@ -129,38 +129,29 @@ function memberCommand(role: MemberRole, summary: string): Command {
       const nodeId = options.id ?? `${role}-${context.ambient.ids.id().slice(0, 8)}`;
       const withWriters = 'withWriters' in options && options.withWriters === true;
       const node = pipeline.startNode(nodeId, withWriters ? ['worker', 'writer'] : [role]);
-      const parent = listenToParent(context, pipeline);
-      while (!parent.signal.aborted) {
+      const parent = listenToParent(pipeline);
+      while (!context.signal.aborted) {
         parent.report(node);
-        await context.ambient.clock.sleep(REPORT_MS, parent.signal);
+        await context.ambient.clock.sleep(REPORT_MS, context.signal);
       }
       await drain(context, options.grace, () => pipeline.close());
       parent.report(node);
-      parent.letGo();
       return EXIT.ok;
     },
   });
 }
 
-/** The channel to the `run` that started this process, if one did. Its end ends this process. */
-function listenToParent(context: CommandContext, pipeline: PipelineProcess) {
-  const orphaned = new AbortController();
-  // There is a `send` for whoever was started with a channel, also once it is closed: that `run` may
-  // have died while this process was starting.
+/** The channel to the `run` that started this process, if one did. Its end ends this process (SD1). */
+function listenToParent(pipeline: PipelineProcess) {
   if (process.send !== undefined) {
-    process.on('disconnect', () => orphaned.abort());
-    if (!process.connected) orphaned.abort();
     process.on('message', (message) => {
       if ((message as UpstreamDone).kind === 'upstream-done') pipeline.isUpstreamDone = true;
     });
   }
   return {
-    signal: AbortSignal.any([context.signal, orphaned.signal]),
     report: (node: Parameters<typeof reportOf>[0]): void => {
       if (process.connected) process.send!(reportOf(node));
     },
-    /** An open channel would keep this process alive for ever. */
-    letGo: () => process.channel?.unref(),
   };
 }
 

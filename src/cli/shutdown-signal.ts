@@ -1,5 +1,8 @@
 /**
  * SIGINT and SIGTERM as an AbortSignal: the first asks for an orderly end, a later one ends at once.
+ *
+ * SD1 A process that another one started with a channel does not outlive it: the end of the channel asks
+ *     for an orderly end too.
  */
 import type { Clock } from '../ambient.ts';
 
@@ -11,7 +14,7 @@ const ECHO_MS = 1_000;
  * @param exit ends the process with 128 + the signal's number
  */
 export function shutdownSignal(
-  process: Pick<NodeJS.Process, 'on'>,
+  process: Pick<NodeJS.Process, 'on' | 'send' | 'connected' | 'channel'>,
   clock: Clock,
   exit: (code: number) => void,
 ): AbortSignal {
@@ -28,6 +31,13 @@ export function shutdownSignal(
         exit(128 + numbers[name]);
       }
     });
+  }
+  // SD1 There is a `send` also once the channel is closed: the parent may have died in the meantime.
+  if (process.send !== undefined) {
+    process.on('disconnect', () => controller.abort());
+    if (process.connected !== true) controller.abort();
+    // Listening alone would keep this process alive for ever.
+    process.channel?.unref();
   }
   return controller.signal;
 }

@@ -4,6 +4,7 @@
 import type { z } from 'zod';
 import { PipelineError } from '../errors.ts';
 import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
+import { type ApiAnswer, type ApiRequest, requestApi } from '../supervisor/http/api-request.ts';
 import { problemSchema } from '../supervisor/http/api-schemas.ts';
 import { untilAvailable } from './availability.ts';
 import { type OptionSpec, text, usageError } from './command.ts';
@@ -11,7 +12,6 @@ import type { CommandContext } from './context.ts';
 
 /** A supervisor that is starting or changing places is back within this. */
 const PATIENCE_MS = 3_000;
-const TIMEOUT_MS = 15_000;
 
 /** `--url`, which every command of the API has. */
 export const urlOption: OptionSpec<string | undefined> = text(
@@ -20,10 +20,7 @@ export const urlOption: OptionSpec<string | undefined> = text(
 );
 
 /** One call. */
-export interface SupervisorCall<Schema extends z.ZodType> {
-  readonly method: 'GET' | 'POST' | 'PUT';
-  readonly path: string;
-  readonly body?: unknown;
+export interface SupervisorCall<Schema extends z.ZodType> extends ApiRequest {
   readonly response: Schema;
 }
 
@@ -47,25 +44,11 @@ async function callOnce<Schema extends z.ZodType>(
   context: CommandContext,
   base: string,
   token: string | undefined,
-  { method, path, body, response: schema }: SupervisorCall<Schema>,
+  { response: schema, ...request }: SupervisorCall<Schema>,
 ): Promise<z.output<Schema>> {
-  const headers = {
-    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-    ...(method === 'GET' ? {} : { 'content-type': 'application/json' }),
-  };
-  const signal = AbortSignal.any([context.signal, AbortSignal.timeout(TIMEOUT_MS)]);
-  let response: Response;
-  let answer: unknown;
+  let answer: ApiAnswer;
   try {
-    response = await fetch(`${base}${path}`, {
-      method,
-      headers,
-      signal,
-      // A redirect would carry the token to wherever it leads.
-      redirect: 'error',
-      ...(method === 'GET' ? {} : { body: JSON.stringify(body ?? {}) }),
-    });
-    answer = await response.json().catch(() => undefined);
+    answer = await requestApi(base, request, { token, signal: context.signal });
   } catch (thrown) {
     throw new PipelineError(
       'unavailable',
@@ -74,8 +57,8 @@ async function callOnce<Schema extends z.ZodType>(
       { cause: thrown },
     );
   }
-  if (!response.ok) throw refusalOf(response.status, answer, token !== undefined);
-  const parsed = schema.safeParse(answer);
+  if (!answer.ok) throw refusalOf(answer.status, answer.document, token !== undefined);
+  const parsed = schema.safeParse(answer.document);
   if (parsed.success) return parsed.data;
   throw usageError(`What answers at ${base} is no supervisor of this version of Tidemark.`);
 }

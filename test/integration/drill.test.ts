@@ -3,6 +3,7 @@
  * services, judged by the count of the tables; and nothing is left behind, after a signal either.
  */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -124,6 +125,32 @@ test('a drill that is interrupted cleans up and ends with 2', async (t) => {
   const { code, stderr } = await drill.ended();
   assert.equal(code, 2, stderr);
   assert.deepEqual(leftBehind(temporary), []);
+});
+
+test('a drill that is killed takes its pipeline with it (DP1)', async (t) => {
+  const { cwd, temporary } = newFolder(t);
+  const drill = new TidemarkProcess(t, ['drill', 'crash'], {
+    cwd,
+    environment: { TMPDIR: temporary },
+  });
+  /** Command lines that name a folder of this drill. */
+  const started = (): readonly string[] =>
+    execFileSync('ps', ['-eo', 'args'], { encoding: 'utf8' })
+      .split('\n')
+      .filter((line) => line.includes(temporary));
+  await eventually(() => started().length > 0, { withinMs: 60_000 });
+  drill.send('SIGKILL');
+  await drill.ended();
+  await eventually(() => started().length === 0, { withinMs: 60_000 });
+});
+
+test('a report that cannot be written is refused before anything is broken', async (t) => {
+  const { cwd, temporary } = newFolder(t);
+  const args = ['drill', 'crash', '--report', join('nowhere', 'report.html')];
+  const drill = new TidemarkProcess(t, args, { cwd, environment: { TMPDIR: temporary } });
+  const { code, stderr } = await drill.ended();
+  assert.equal(code, 2);
+  assert.match(stderr, /--report: .*nowhere.* cannot be written/);
 });
 
 test('a scenario that does not exist is refused with the names of those that do', async (t) => {

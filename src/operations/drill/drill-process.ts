@@ -1,7 +1,8 @@
 /**
  * `tidemark` as a child process in a group of its own, so that a drill can kill all of it at once.
  *
- * DP1 Nothing that was started here outlives this process, however it ends, short of SIGKILL.
+ * DP1 Nothing that was started here outlives this process: it is killed at an orderly end, and ends by
+ *     itself when the channel to this process closes (SD1).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
@@ -67,7 +68,7 @@ export class DrillProcess {
       cwd: options.cwd,
       env: options.environment as NodeJS.ProcessEnv,
       detached: true,
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     live.add(this);
     let stdout = '';

@@ -7,7 +7,7 @@
  */
 import { asPipelineError, PipelineError } from '../../errors.ts';
 import { Sandbox } from './sandbox.ts';
-import { type Audit, audit } from './audit.ts';
+import { type Audit, audit, type Expectation } from './audit.ts';
 import type { DrillHost } from './drill-host.ts';
 import { Feed } from './feed.ts';
 import { type LagSample, LagWatch } from './lag-watch.ts';
@@ -60,9 +60,9 @@ export async function playScenario(
   let audited: Audit | undefined;
   try {
     stage = await openStage(host, sandbox, scenario, { opened, say });
-    await perform(stage, scenario);
+    const expectations = await perform(stage, scenario);
     say('counting');
-    audited = await audit(sandbox, stage.feed.truth(), scenario.expects?.(stage) ?? []);
+    audited = await audit(sandbox, stage.feed.truth(), expectations);
   } catch (thrown) {
     const error = asPipelineError(thrown);
     if (error.code === 'TM_STOPPED' || host.signal.aborted) throw stopped();
@@ -99,12 +99,12 @@ async function openStage(
 }
 
 /** From the first event to the orderly end of the pipeline. */
-async function perform(stage: Stage, scenario: Scenario): Promise<void> {
+async function perform(stage: Stage, scenario: Scenario): Promise<readonly Expectation[]> {
   const { feed, watch } = stage;
   stage.startRun();
   feed.start();
   await stage.settle();
-  await scenario.play(stage);
+  const expectations = await scenario.play(stage);
   const { commitAgainMs, caughtUpMs } = scenario.promised;
   const isWell = (): boolean => {
     const recovery = stage.recovery();
@@ -116,6 +116,7 @@ async function perform(stage: Stage, scenario: Scenario): Promise<void> {
   const { produced } = feed;
   await stage.comes(PATIENCE_MS, () => watch.last.gold >= produced);
   await stage.stopRun();
+  return expectations ?? [];
 }
 
 /** DR1 */

@@ -1,8 +1,8 @@
 /** Calls of a sandbox's REST API, which listens on the loopback without tokens. */
 import type { Clock } from '../../ambient.ts';
 import { PipelineError } from '../../errors.ts';
+import { type ApiRequest, requestApi } from '../../supervisor/http/api-request.ts';
 
-const TIMEOUT_MS = 15_000;
 const RETRIES_MAX = 20;
 const RETRY_MS = 250;
 
@@ -10,6 +10,7 @@ const RETRY_MS = 250;
 export interface Api {
   readonly address: string;
   readonly clock: Clock;
+  readonly signal: AbortSignal;
 }
 
 /**
@@ -18,31 +19,21 @@ export interface Api {
  * @throws PipelineError internal when it refuses for another reason
  */
 export async function callApi<T>(
-  { address, clock }: Api,
-  method: 'GET' | 'POST' | 'PUT',
+  { address, clock, signal }: Api,
+  method: ApiRequest['method'],
   path: string,
   body?: unknown,
 ): Promise<T | undefined> {
   for (let attempt = 1; ; attempt++) {
-    const response = await fetch(`${address}${path}`, {
-      method,
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-      ...(method === 'GET'
-        ? {}
-        : {
-            headers: { 'content-type': 'application/json' },
-            body: JSON.stringify(body ?? {}),
-          }),
-    });
-    const answer: unknown = await response.json();
-    if (response.ok) return answer as T;
-    if (response.status === 409 || response.status === 404) return undefined;
-    const isBusy = response.status === 429 || response.status === 503;
+    const { ok, status, document } = await requestApi(address, { method, path, body }, { signal });
+    if (ok) return document as T;
+    if (status === 409 || status === 404) return undefined;
+    const isBusy = status === 429 || status === 503;
     if (isBusy && attempt < RETRIES_MAX) {
       await clock.sleep(RETRY_MS);
       continue;
     }
-    const message = `${method} ${path} was answered with ${response.status}: ${JSON.stringify(answer)}`;
+    const message = `${method} ${path} was answered with ${status}: ${JSON.stringify(document)}`;
     throw new PipelineError('internal', 'TM_INTERNAL', message);
   }
 }

@@ -182,8 +182,11 @@ async function makeTopic(
 ): Promise<readonly string[]> {
   const admin = await host.adapters.openTopicAdmin(config);
   remove.push(async () => {
-    await admin.remove();
-    await admin.close();
+    try {
+      await admin.remove();
+    } finally {
+      await admin.close();
+    }
   });
   await admin.create(PARTITIONS);
   return admin.brokers();

@@ -72,14 +72,21 @@ export class Stage {
     this.#run = undefined;
   }
 
-  /** Ends the pipeline in an orderly way; after a while by force. */
+  /**
+   * Ends the pipeline in an orderly way, after a while by force.
+   * @throws PipelineError internal when it took force, or the pipeline ended badly
+   */
   async stopRun(): Promise<void> {
     const run = this.#run;
     this.#run = undefined;
-    run?.signal('SIGTERM');
-    const late = this.host.ambient.clock.after(STOP_WITHIN_MS, () => run?.signal('SIGKILL'));
-    await run?.ended;
+    if (!run) return;
+    run.signal('SIGTERM');
+    const late = this.host.ambient.clock.after(STOP_WITHIN_MS, () => run.signal('SIGKILL'));
+    const { code, signal, stderr } = await run.ended;
     late.cancel();
+    if (code === 0) return;
+    const how = signal ?? `code ${code}`;
+    throw failed(`asked to stop, the pipeline ended with ${how}: ${stderr.trim().slice(-500)}`);
   }
 
   /** Address of the pipeline's REST API, once it said so. */

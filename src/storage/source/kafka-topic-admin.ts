@@ -50,19 +50,21 @@ interface Refusal {
 
 const GONE = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'GROUP_ID_NOT_FOUND']);
 
-/** What the broker answered; kafkajs gives one error per topic or group. */
+/** What the broker answered; kafkajs gives one error per topic or group, and wraps the last of its retries. */
 function refusalsOf(thrown: unknown): readonly Refusal[] {
-  const { errors, groups, type } = thrown as {
+  if (!(thrown instanceof Error)) return [];
+  const { errors, groups, type, cause } = thrown as Error & {
     readonly errors?: readonly Refusal[];
     readonly groups?: readonly { readonly error?: Refusal }[];
     readonly type?: string;
   };
   if (groups) return groups.flatMap(({ error }) => error ?? []);
-  return errors ?? (type === undefined ? [] : [thrown as Refusal]);
+  if (errors) return errors;
+  return type === undefined ? refusalsOf(cause) : [thrown as Refusal & Error];
 }
 
 function unlessGone(thrown: unknown): void {
-  const refusals = refusalsOf((thrown as Error).cause);
+  const refusals = refusalsOf(thrown);
   if (refusals.length === 0 || refusals.some(({ type }) => !GONE.has(type ?? ''))) throw thrown;
 }
 
