@@ -38,7 +38,10 @@ export async function chosenTables(
 }
 
 /** `--name 168h`: a duration in milliseconds. */
-export function duration(summary: string, fallbackMs: number): OptionSpec<number> {
+export function duration<Fallback extends number | undefined>(
+  summary: string,
+  fallbackMs: Fallback,
+): OptionSpec<number | Fallback> {
   return {
     value: 'SPAN',
     summary,

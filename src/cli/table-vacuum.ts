@@ -5,15 +5,16 @@ import { withLake } from './lake.ts';
 import { chosenTables, duration, housekeepingLake } from './table-choice.ts';
 import { byteText, groupDigits, textTable } from './text-table.ts';
 
-const WEEK_MS = 7 * 86_400_000;
-
 export const tableVacuumCommand = defineCommand({
   name: 'table vacuum',
   summary: 'remove data files that no version needs, and log entries beyond their retention',
   arguments: '[table]',
   options: {
     all: toggle('every table'),
-    retain: duration('keep files that are younger, or were removed since; default 168h', WEEK_MS),
+    retain: duration(
+      'keep what versions of this span need; default: housekeeping.vacuumRetain',
+      undefined,
+    ),
     dryRun: toggle('only say what would be removed'),
   },
   example: 'tidemark table vacuum --all --dry-run -c pipeline.yaml',
@@ -25,7 +26,7 @@ export const tableVacuumCommand = defineCommand({
         context.terminal.progress(`vacuuming ${named.name}`);
         results.push(
           await cleanUpTable(lake, named, {
-            retentionMs: options.retain,
+            retentionMs: options.retain ?? lake.config.housekeeping.vacuumRetainMs,
             dryRun: options.dryRun,
             signal: context.signal,
           }),

@@ -2,8 +2,8 @@
  * Vacuum and log clean-up of the pipeline's tables: Delta's rules, and what the pipeline itself still
  * needs.
  *
- * CU1 The log keeps every commit that a follower of the table has not read, and the state it starts
- *     from, however old they are.
+ * CU1 Every commit that a follower of the table has not read, and the state it starts from, keep
+ *     their log entries and their files, however old they are.
  * CU2 Below `_dedup/` only fingerprints that accompany data files are vacuumed.
  */
 import { cleanUpLog } from '../../storage/delta/log-cleanup.ts';
@@ -36,16 +36,18 @@ export async function cleanUpTable(
   const { table, name } = named;
   const companions =
     named.role === 'silver' ? { folder: '_dedup/', dataPath: dataPathOfFingerprints } : undefined;
+  // CU1
+  const neededVersion = await followedUpTo(lake, named);
   const vacuumed = await vacuum(lake.delta, table, {
     ...options,
+    neededVersion,
     ...(companions ? { companions } : {}),
   });
   const log = await cleanUpLog(lake.delta, {
     ...options,
     root: table.root,
     retentionMs: logRetentionMs(table.snapshot.configuration),
-    // CU1
-    neededVersion: await followedUpTo(lake, named),
+    neededVersion,
   });
   return { table: name, ...vacuumed, logFiles: log.files, firstVersion: log.firstVersion };
 }

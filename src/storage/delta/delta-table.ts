@@ -189,6 +189,23 @@ export class DeltaTable {
   }
 
   /**
+   * The first version that was the newest at some time since `timestampMs`; where the log begins
+   * later, the first that it has.
+   */
+  async firstVersionSince(timestampMs: number): Promise<number> {
+    const found = await this.versionAtTimestamp(timestampMs);
+    if (found !== undefined) return found;
+    let low = 0;
+    let high = this.#head.version;
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (await this.#reader.readEntry(middle)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  /**
    * The commits of (afterVersion, upToVersion], ascending; versions that are not there yet are left
    * out. Those of the newest versions are in memory.
    * @param upToVersion inclusive; default: the newest known

@@ -2,25 +2,30 @@
  * Removes data files that no version within the retention refers to.
  * Source: Delta's VACUUM; delta-rs#4290 (time travel lost by judging files by their age alone).
  *
- * VA1 A file goes only when it is not live, no unexpired tombstone names it, and both its age and the
- *     time since its removal exceed the retention.
+ * VA1 A file goes only when no version of the retention has it: not the newest, not the one that was
+ *     the newest when the retention began, and it is too old to have been committed in between. An
+ *     unexpired tombstone keeps it too; that alone would not do, for checkpoints forget tombstones
+ *     sooner than vacuum may forget files.
  * VA2 A file that no log entry names may belong to a writer that has not committed yet: the retention
  *     has to be longer than any writer may pause. The newest snapshot is asked again before each step.
  * VA3 Folders that start with `_` are not Delta's and are left alone, but for files that accompany
  *     data files and that the caller can name.
+ * VA4 A version that a follower of the table has yet to read counts as one of the retention (VA1).
  */
 import { crashPoint } from '../../crash-points.ts';
 import { PipelineError } from '../../errors.ts';
 import type { ObjectInfo } from '../object-store/object-store.ts';
-import type { DeltaEnvironment, DeltaTable } from './delta-table.ts';
+import type { DeltaEnvironment, DeltaTable, Snapshot } from './delta-table.ts';
 import { deletedFileRetentionMs } from './table-properties.ts';
 
 /** Writers are taken to have given up after this long, milliseconds. */
-export const VACUUM_RETENTION_MIN_MS = 24 * 3_600_000;
+const VACUUM_RETENTION_MIN_MS = 24 * 3_600_000;
 
 export interface VacuumOptions {
   /** Milliseconds; at least VACUUM_RETENTION_MIN_MS. */
   readonly retentionMs: number;
+  /** The oldest version whose files, and those of its successors, somebody still reads (VA4). */
+  readonly neededVersion: number;
   /** Only say what would be removed. */
   readonly dryRun?: boolean;
   /**
@@ -45,7 +50,10 @@ const STEP = 256;
 /** Objects removed side by side. */
 const CONCURRENCY = 32;
 
-/** Vacuums one table. @throws PipelineError invalid (retention too short) | unavailable */
+/**
+ * Vacuums one table.
+ * @throws PipelineError invalid (retention too short), corrupt (the log is damaged), unavailable
+ */
 export async function vacuum(
   env: DeltaEnvironment,
   table: DeltaTable,
@@ -59,11 +67,12 @@ export async function vacuum(
     );
   }
   const { companions, signal } = options;
+  const kept = await keptSince(env, table, options);
   let files = 0;
   let bytes = 0;
   let step: Candidate[] = [];
   const flush = async (): Promise<void> => {
-    const removed = await removeUnneeded(env, table, step, options);
+    const removed = await removeUnneeded(env, table, step, { ...options, kept });
     files += removed.files;
     bytes += removed.bytes;
     step = [];
@@ -110,15 +119,37 @@ async function* candidates(
   }
 }
 
+/** What the versions of the retention need. */
+interface KeptVersions {
+  /** The table as it was at the first of them. */
+  readonly first: Snapshot;
+  /** Objects from here on may have been committed by a later one, milliseconds since the epoch. */
+  readonly fromMs: number;
+}
+
+/** VA1, VA4 */
+async function keptSince(
+  { ambient }: DeltaEnvironment,
+  table: DeltaTable,
+  { retentionMs, neededVersion }: VacuumOptions,
+): Promise<KeptVersions> {
+  const beganMs = ambient.clock.nowMs() - retentionMs;
+  const version = Math.min(await table.firstVersionSince(beganMs), neededVersion);
+  const first = await table.snapshotAt(version);
+  if (version === table.snapshot.version) return { first, fromMs: beganMs };
+  // A file is stored before it is committed, by as long as a writer may pause.
+  return { first, fromMs: Math.min(beganMs, first.timestampMs - VACUUM_RETENTION_MIN_MS) };
+}
+
 async function removeUnneeded(
   { store, ambient }: DeltaEnvironment,
   table: DeltaTable,
   step: readonly Candidate[],
-  options: VacuumOptions,
+  options: VacuumOptions & { readonly kept: KeptVersions },
 ): Promise<Vacuumed> {
-  const { retentionMs } = options;
+  const { retentionMs, kept } = options;
   const nowMs = ambient.clock.nowMs();
-  const old = step.filter(({ info }) => nowMs - info.modifiedMs > retentionMs);
+  const old = step.filter(({ info }) => info.modifiedMs < kept.fromMs);
   if (old.length === 0) return { files: 0, bytes: 0 };
   // VA2
   const snapshot = await table.refresh();
@@ -129,7 +160,8 @@ async function removeUnneeded(
   // VA1
   const unneeded = old.filter(({ dataPath }) => {
     const removed = removedMs.get(dataPath);
-    return !snapshot.file(dataPath) && (removed === undefined || nowMs - removed > keptMs);
+    if (snapshot.file(dataPath) ?? kept.first.file(dataPath)) return false;
+    return removed === undefined || nowMs - removed > keptMs;
   });
   if (!options.dryRun) {
     for (let from = 0; from < unneeded.length; from += CONCURRENCY) {

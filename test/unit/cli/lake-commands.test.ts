@@ -1,6 +1,6 @@
 /** `sql` and `status` over a small lake. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemAmbient } from '../../../src/ambient.ts';
@@ -226,4 +226,21 @@ test('status tells what it can when services are away, and names them', async (t
   assert.deepEqual(status.remarks, ['source: no entry', 'state: no entry', 'queue: no entry']);
   const shown = await run(['status'], adapters);
   assert.match(shown.stdout, /usage +0 +2 +- +- /);
+});
+
+test('vacuum keeps for as long as the pipeline file says, unless it is told otherwise', async (t) => {
+  const { lake, run } = await lakeOf(t);
+  const file = join(lake.folder, 'tidemark.yaml');
+  await writeFile(file, `${FIXTURE_PIPELINE}housekeeping: {vacuumRetain: 30d}\n`);
+  if (lake.config.lake.kind !== 'fs') throw new Error('the lake is not a local folder');
+  const orphan = 'silver/usage/2026-11-22/orphan.parquet';
+  await lake.store.put(orphan, new Uint8Array(10));
+  const tenDaysAgo = systemAmbient.clock.nowMs() / 1000 - 10 * 86_400;
+  await utimes(join(lake.config.lake.path, orphan), tenDaysAgo, tenDaysAgo);
+  const vacuumed = async (...more: readonly string[]): Promise<number> => {
+    const { stdout } = await run(['table', 'vacuum', 'silver.usage', '--json', ...more]);
+    return (JSON.parse(stdout) as { files: number }[])[0]!.files;
+  };
+  assert.equal(await vacuumed(), 0);
+  assert.equal(await vacuumed('--retain', '7d'), 1);
 });

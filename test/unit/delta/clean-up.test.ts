@@ -19,10 +19,10 @@ import {
 } from './harness.ts';
 
 /** A commit a day with a checkpoint every five; from the second on each removes the file before. */
-async function dailyTable(days: number) {
+async function dailyTable(days: number, configuration: Readonly<Record<string, string>> = {}) {
   const all = world();
   const { env } = all.process({ checkpointInterval: 5 });
-  const table = await openTable(env);
+  const table = await openTable(env, ROOT, configuration);
   for (let day = 1; day <= days; day++) {
     all.ambient.advance(DAY_MS);
     await all.store.put(`${ROOT}/${pathOf(`f${day}`)}`, utf8('x'));
@@ -101,7 +101,67 @@ describe('log clean-up', () => {
 });
 
 describe('vacuum', () => {
-  const options = { retentionMs: 2 * DAY_MS };
+  const options = { retentionMs: 2 * DAY_MS, neededVersion: 1_000 };
+  /** As the pipeline's tables have it: checkpoints forget tombstones long before vacuum may. */
+  const forgetful = { 'delta.deletedFileRetentionDuration': 'interval 1 days' };
+
+  /** Files that a version has and the store has not. */
+  async function missingAt(
+    { env, store }: Awaited<ReturnType<typeof dailyTable>>,
+    version: number,
+  ): Promise<string[]> {
+    const then = await (await DeltaTable.open(env, ROOT))!.snapshotAt(version);
+    const missing: { path: string }[] = [];
+    for (const file of then.files()) {
+      if (!(await store.head(`${ROOT}/${file.path}`))) missing.push(file);
+    }
+    return names(missing);
+  }
+
+  it('keeps every version of the retention whole, whose tombstones are forgotten (VA1)', async () => {
+    const all = await dailyTable(1, forgetful);
+    const { env, store, ambient } = all;
+    for (let version = 2; version <= 25; version++) {
+      ambient.advance(DAY_MS);
+      await store.put(`${ROOT}/${pathOf(`f${version}`)}`, utf8('x'));
+      // A file of the first day is replaced long after, as a rebuild does.
+      const removes = version === 21 ? [pathOf('f1')] : [];
+      committed(await all.table.commit({ ...append(`f${version}`), removes }));
+      await all.table.idle();
+    }
+    const table = (await DeltaTable.open(env, ROOT))!;
+    assert.equal(table.snapshot.tombstones().length, 0, 'the checkpoint forgot it');
+    const ofWeek = { ...options, retentionMs: 7 * DAY_MS };
+    assert.equal((await vacuum(env, table, ofWeek)).files, 0);
+    assert.deepEqual(await missingAt(all, 18), []);
+    ambient.advance(4 * DAY_MS);
+    assert.equal((await vacuum(env, table, ofWeek)).files, 1);
+    assert.deepEqual(await missingAt(all, 18), ['f1']);
+    assert.deepEqual(await missingAt(all, 22), []);
+  });
+
+  it('keeps what a follower of the table has yet to read, whatever its age (VA4)', async () => {
+    const all = await dailyTable(20, forgetful);
+    const { env, store, table } = all;
+    const { files } = await vacuum(env, table, { ...options, neededVersion: 12 });
+    assert.equal(files, 10);
+    for (let version = 12; version <= 20; version++) {
+      assert.deepEqual(await missingAt(all, version), [], `version ${version}`);
+    }
+    assert.equal(await store.head(`${ROOT}/${pathOf('f10')}`), undefined);
+  });
+
+  it('keeps all that a log has which begins within the retention (VA1)', async () => {
+    const all = await dailyTable(20, forgetful);
+    const { env, table } = all;
+    assert.equal((await cleanUpLog(env, ofLog)).firstVersion, 15);
+    await vacuum(env, table, { ...options, retentionMs: 5 * DAY_MS });
+    for (let version = 15; version <= 20; version++) {
+      assert.deepEqual(await missingAt(all, version), [], `version ${version}`);
+    }
+    const whole = await vacuum(env, table, { ...options, retentionMs: 15 * DAY_MS });
+    assert.equal(whole.files, 0);
+  });
 
   it('removes files whose tombstone expired, and no others (VA1)', async () => {
     const { env, store, table } = await dailyTable(12);
@@ -147,6 +207,8 @@ describe('vacuum', () => {
 
   it('refuses a retention that a paused writer could exceed', async () => {
     const { env, table } = await dailyTable(1);
-    await assert.rejects(vacuum(env, table, { retentionMs: DAY_MS / 2 }), { code: 'TM_USAGE' });
+    await assert.rejects(vacuum(env, table, { ...options, retentionMs: DAY_MS / 2 }), {
+      code: 'TM_USAGE',
+    });
   });
 });

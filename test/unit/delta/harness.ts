@@ -102,12 +102,16 @@ export function world(options: { readonly seed?: number } = {}) {
 export type World = ReturnType<typeof world>;
 
 /** Creates or opens the standard table. */
-export function openTable(env: DeltaEnvironment, root = ROOT): Promise<DeltaTable> {
+export function openTable(
+  env: DeltaEnvironment,
+  root = ROOT,
+  configuration: Readonly<Record<string, string>> = {},
+): Promise<DeltaTable> {
   return DeltaTable.create(env, {
     root,
     schema: SCHEMA,
     partitionColumns: ['_event_date'],
-    configuration: {},
+    configuration,
   });
 }
 
