@@ -3,7 +3,8 @@
  * nothing (P5): then not even a version is written.
  *
  * Invariants:
- * - RP1 Rows that are dead letters stay what they are; they are looked at by `dlq retry` only.
+ * - RP1 Rows that are dead letters stay what they are; they are looked at by `dlq retry` only. Which
+ *   bronze rows are replayed is decided before the dead letters are read.
  * - RP2 Counters do not move: a row that is put back was counted when it was first derived.
  * - RP3 Memory grows with a part's ids, not with the range or the table; each part is a commit, so
  *   that a replay which was interrupted finds the earlier parts in silver.
@@ -44,8 +45,9 @@ export async function replay(
 ): Promise<ReplayReport> {
   const edit = new SilverEdit(lake, { range, dryRun: options.dryRun });
   try {
-    await skipDeadLetters(edit, range);
     const files = await lake.bronzeFiles({ range });
+    // RP1: letters are committed before silver covers their records, so these are of all of `files`.
+    await skipDeadLetters(edit, range);
     return await new Replay(edit, files, options.dryRun).run();
   } finally {
     await edit.close();
