@@ -3,15 +3,15 @@
  * and those of since go.
  *
  * RE1 Progress is not taken back (delta#1813), so the stream does not derive again what a restore took
- *     out: for silver and dead letters `replay` does, for gold `reconcile`.
- * RE2 Bronze keeps everything (P4) and is not restored; nor is the archive.
+ *     out: for silver `replay` does, for gold `reconcile`.
+ * RE2 What nothing could bring back is not taken out: bronze and the archive keep everything (P4), and
+ *     nothing derives dead letters a second time.
  * RE3 A restore is an edit: it and the stream exclude each other by the count of edits and the
  *     progress of the buckets, so that the stream's index is never behind the table.
  * RE4 Nothing is restored unless every file of the old version is there.
  */
 import { PipelineError } from '../../errors.ts';
 import {
-  deadLetterAppId,
   goldAppId,
   goldEditsAppId,
   silverAppId,
@@ -47,7 +47,7 @@ const CONCURRENCY = 32;
 
 /**
  * Restores a table.
- * @throws PipelineError invalid (bronze, no such version), corrupt (its files are gone), unavailable
+ * @throws PipelineError invalid (a table of RE2, no such version), corrupt (its files are gone), unavailable
  */
 export async function restoreTable(
   lake: HousekeepingLake,
@@ -103,18 +103,18 @@ function remedyOf({ role, name }: NamedTable): string {
   switch (role) {
     case 'silver':
       return 'Rows that came since are not in silver now: `tidemark replay` brings them back.';
-    case 'dead-letter':
-      return 'Dead letters that came since are gone: `tidemark replay` brings them back.';
     case 'gold':
       return 'Windows that changed since are old now: `tidemark reconcile` computes them again.';
     case 'other':
       return 'Nothing depends on this table.';
     case 'bronze':
     case 'archive':
+    case 'dead-letter':
       throw new PipelineError(
         'invalid',
         'TM_USAGE',
-        `${name} keeps every record (P4) and cannot be restored; query an older version with \`tidemark sql --at\`.`,
+        `${name} cannot be restored: records that came since would be lost for good (P4); ` +
+          'query an older version with `tidemark sql --at`.',
       );
   }
 }
@@ -142,11 +142,6 @@ async function exclusion(
       const bronzeId = await idOf(roots.bronze);
       const guards = buckets.map((bucket) => guard(silverAppId(config.name, bronzeId, bucket)));
       return { edits: [edit(silverEditsAppId(config.name, bronzeId))], guards };
-    }
-    case 'dead-letter': {
-      const bronzeId = await idOf(roots.bronze);
-      const guards = buckets.map((bucket) => guard(deadLetterAppId(config.name, bronzeId, bucket)));
-      return { edits: [], guards };
     }
     case 'gold': {
       const silverId = await idOf(roots.silver);

@@ -72,10 +72,14 @@ test('gold counts the edit, for its writer to begin again (RE3)', async (t) => {
   assert.equal(snapshot.progress(goldEditsAppId('usage', fixture.tables.silver.tableId)), 1n);
 });
 
-test('bronze is not restored (RE2)', async (t) => {
-  const { lake, named } = await streamedLake(t);
-  const restoring = restoreTable(lake, await named('bronze'), { version: 1 });
-  await assert.rejects(restoring, { kind: 'invalid', message: /keeps every record/ });
+test('what nothing could bring back is not taken out (RE2)', async (t) => {
+  const { fixture, lake, named } = await streamedLake(t);
+  await fixture.deadLetters([{ offset: 4, id: undefined, flag: 'malformed_json' }], 4);
+  for (const role of ['bronze', 'dead-letter']) {
+    const restoring = restoreTable(lake, await named(role), { version: 0 });
+    await assert.rejects(restoring, { kind: 'invalid', message: /would be lost for good/ });
+  }
+  assert.equal((await named('dead-letter')).table.snapshot.fileCount, 1);
 });
 
 test('nothing is restored while a file of then is gone (RE4)', async (t) => {
