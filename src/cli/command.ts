@@ -19,6 +19,20 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
+/** The exit code that an error's kind asks for. */
+export function exitCodeOf(error: PipelineError): ExitCode {
+  switch (error.kind) {
+    case 'invalid':
+      return EXIT.usage;
+    case 'unavailable':
+      return EXIT.unavailable;
+    case 'corrupt':
+    case 'fenced':
+    case 'internal':
+      return EXIT.violation;
+  }
+}
+
 /** One option; its key in a command's `options` is its name in camel case. */
 export interface OptionSpec<T> {
   /** Name of the value in the help, such as `N`; undefined for a switch. */

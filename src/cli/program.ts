@@ -12,7 +12,7 @@ import type { ConfigProblem } from '../config/problem.ts';
 import type { Environment } from '../config/yaml-document.ts';
 import { asPipelineError, type PipelineError } from '../errors.ts';
 import { createLogger, type LogLevel } from '../logger.ts';
-import { type Command, EXIT, type ExitCode, usageError } from './command.ts';
+import { type Command, EXIT, type ExitCode, exitCodeOf, usageError } from './command.ts';
 import type { Adapters, CommandContext } from './context.ts';
 import { isReaderGone, type OutputStream, Terminal, toJson } from './terminal.ts';
 
@@ -213,18 +213,4 @@ function reportError(error: PipelineError, json: boolean, host: Host): void {
       },
     })}\n`,
   );
-}
-
-/** The exit code that an error's kind asks for. */
-function exitCodeOf(error: PipelineError): ExitCode {
-  switch (error.kind) {
-    case 'invalid':
-      return EXIT.usage;
-    case 'unavailable':
-      return EXIT.unavailable;
-    case 'corrupt':
-    case 'fenced':
-    case 'internal':
-      return EXIT.violation;
-  }
 }

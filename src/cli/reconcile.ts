@@ -2,26 +2,24 @@
  * `tidemark reconcile`: gold of dates that are over, recomputed from silver, reported and made final.
  */
 import type { ChangeCause } from '../pipeline/gold/change-cause.ts';
-import { instantText, parseInstantMs } from '../pipeline/generator/instant-text.ts';
-import { dateText, tableRoots } from '../pipeline/progress.ts';
+import { instantText } from '../pipeline/generator/instant-text.ts';
+import { dateText, daysOfDate, tableRoots } from '../pipeline/progress.ts';
 import { type DateOutcome, reconcile } from '../operations/reconcile/reconcile.ts';
 import type { ReconcileLake } from '../operations/reconcile/lake-view.ts';
 import type { DeltaTable } from '../storage/delta/delta-table.ts';
-import { defineCommand, EXIT, text, toggle, usageError } from './command.ts';
+import { calendarDate, defineCommand, EXIT, exitCodeOf, toggle, usageError } from './command.ts';
 import type { CommandContext } from './context.ts';
 import { type OpenLake, withLake } from './lake.ts';
 import type { Style } from './terminal.ts';
 import { groupDigits, textTable } from './text-table.ts';
 
-const DAY_MS = 86_400_000;
-
 export const reconcileCommand = defineCommand({
   name: 'reconcile',
   summary: 'recompute gold of dates that are over from silver, report changes, make it final',
   options: {
-    date: text('YYYY-MM-DD', 'one UTC date; default: every date that needs it'),
-    from: text('YYYY-MM-DD', 'first date of a range'),
-    to: text('YYYY-MM-DD', 'last date of a range'),
+    date: calendarDate('one UTC date; default: every date that needs it'),
+    from: calendarDate('first date of a range'),
+    to: calendarDate('last date of a range'),
     dryRun: toggle('show what would change, and change nothing'),
   },
   example: 'tidemark reconcile --date 2026-11-22',
@@ -39,13 +37,15 @@ export const reconcileCommand = defineCommand({
       await context.terminal.result({ dryRun, dates: outcomes.map(documentOf) }, (style) =>
         render(outcomes, dryRun, style),
       );
+      const failed = outcomes.find((outcome) => outcome.kind === 'failed');
+      if (failed) return exitCodeOf(failed.error);
       const isRefused = dates !== undefined && outcomes.some(({ kind }) => kind === 'open');
       return isRefused ? EXIT.usage : EXIT.ok;
     });
   },
 });
 
-/** @throws PipelineError invalid when no such dates exist */
+/** @throws PipelineError invalid when the options do not go together */
 function datesOf(options: {
   readonly date: string | undefined;
   readonly from: string | undefined;
@@ -60,16 +60,10 @@ function datesOf(options: {
   }
   const first = date ?? from;
   if (first === undefined) return undefined;
-  const start = dayOf(first);
-  const end = dayOf(date ?? to!);
+  const start = daysOfDate(first)!;
+  const end = daysOfDate(date ?? to!)!;
   if (end < start) throw usageError(`--from ${from} is after --to ${to}.`);
   return Array.from({ length: end - start + 1 }, (_, i) => dateText(start + i));
-}
-
-function dayOf(given: string): number {
-  const ms = /^\d{4}-\d{2}-\d{2}$/.test(given) ? parseInstantMs(given) : undefined;
-  if (ms === undefined) throw usageError(`A date is written YYYY-MM-DD; "${given}" is none.`);
-  return ms / DAY_MS;
 }
 
 /** @throws PipelineError invalid when the pipeline has no tables yet */
@@ -109,9 +103,18 @@ function progressLine({ ambient, terminal }: CommandContext) {
 
 /** As --json has it. */
 function documentOf(outcome: DateOutcome): Readonly<Record<string, unknown>> {
-  const { date, kind, ...rest } = outcome;
-  if (outcome.kind !== 'open') return { date, outcome: kind, ...rest };
-  return { date, outcome: kind, openUntil: instantText(outcome.untilMs) };
+  switch (outcome.kind) {
+    case 'open':
+      return { date: outcome.date, outcome: 'open', openUntil: instantText(outcome.untilMs) };
+    case 'failed': {
+      const { kind, code, message } = outcome.error;
+      return { date: outcome.date, outcome: 'failed', error: { kind, code, message } };
+    }
+    default: {
+      const { date, kind, ...rest } = outcome;
+      return { date, outcome: kind, ...rest };
+    }
+  }
 }
 
 function render(outcomes: readonly DateOutcome[], dryRun: boolean, style: Style): string {
@@ -156,6 +159,8 @@ function remarkOn(outcome: DateOutcome): string | undefined {
       return `${date} is already final (revision ${outcome.revision}); nothing changed.`;
     case 'empty':
       return `${date} has no events; nothing changed.`;
+    case 'failed':
+      return `${date} failed: ${outcome.error.message}`;
     case 'open':
       return `${date} is still open: events may come in time until ${instantText(outcome.untilMs)}. Nothing changed.`;
   }

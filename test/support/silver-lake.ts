@@ -36,7 +36,8 @@ import type { ObjectStore } from '../../src/storage/object-store/object-store.ts
 import { createParquetCodec } from '../../src/storage/parquet/parquet-wasm-codec.ts';
 import { eventually } from './eventually.ts';
 
-const PIPELINE = `
+/** The pipeline file of a SilverLake. */
+export const SILVER_LAKE_PIPELINE = `
 name: usage
 source: {kind: embedded, partitions: 1}
 silver: {dedupBuckets: 2}
@@ -87,7 +88,7 @@ export class SilverLake {
   }
 
   static async open(): Promise<SilverLake> {
-    const parsed = parsePipeline(PIPELINE, { environment: {}, cwd: '/nowhere' });
+    const parsed = parsePipeline(SILVER_LAKE_PIPELINE, { environment: {}, cwd: '/nowhere' });
     if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
     const { clock } = systemAmbient;
     const now = { ms: NOW_MS };
@@ -158,6 +159,23 @@ export class SilverLake {
     });
     assert.equal(outcome.kind, 'committed');
     return files;
+  }
+
+  /** Deletes the data files that silver has of a date, as a fault would; @returns how to undo it */
+  async lose(date: string): Promise<() => Promise<void>> {
+    const { silver } = this.tables;
+    const files = silver.snapshot.files().filter(({ path }) => path.startsWith(`${date}/`));
+    const lost = await Promise.all(
+      files.map(async ({ path }) => {
+        const key = `${silver.root}/${path}`;
+        const bytes = (await this.store.get(key))!;
+        await this.store.delete(key);
+        return { key, bytes };
+      }),
+    );
+    return async () => {
+      for (const { key, bytes } of lost) await this.store.put(key, bytes);
+    };
   }
 
   /** Commits to bronze that a partition got `records`, at the pipeline's present; their rows are of no concern. */

@@ -9,7 +9,7 @@
 import { silverEditsAppId } from '../../pipeline/progress.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
 import type { EvidenceKind } from './batch-thread.ts';
-import { type ReconcileLake, unlessGone } from './lake-view.ts';
+import { dateOf, type ReconcileLake, unlessGone } from './lake-view.ts';
 
 /** Evidence about one date. */
 export interface DateEvidence {
@@ -70,7 +70,7 @@ async function editsOf(
   const commits = await unlessGone(() => lake.silver.commits(after, silver.version));
   for (const { operation, adds, removes, progress } of commits ?? []) {
     if (!progress.has(editsId)) continue;
-    const added = adds.filter((file) => file.partitionValues['_event_date'] === date);
+    const added = adds.filter((file) => dateOf(file) === date);
     const removed = removes.filter(({ path, dataChange }) => dataChange && oldPaths.has(path));
     const kind = editKind(operation);
     if (added.length + removed.length === 0) continue;
@@ -96,6 +96,6 @@ function editKind(operation: string): 'retried' | 'replayed' | 'rebuilt' | 'rest
 }
 
 function pathsOf(snapshot: Snapshot, date: string): Set<string> {
-  const own = snapshot.files().filter((file) => file.partitionValues['_event_date'] === date);
+  const own = snapshot.files().filter((file) => dateOf(file) === date);
   return new Set(own.map(({ path }) => path));
 }

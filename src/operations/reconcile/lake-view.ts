@@ -181,6 +181,7 @@ export async function unlessGone<T>(read: () => Promise<T>): Promise<T | undefin
   }
 }
 
-function dateOf(file: LiveFile): string {
+/** The date of a file of silver or gold. */
+export function dateOf(file: LiveFile): string {
   return file.partitionValues['_event_date'] ?? '';
 }

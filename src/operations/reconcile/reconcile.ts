@@ -4,12 +4,15 @@
  * stream. docs/adr/0012.
  *
  * - RC1 A date of a gold table is replaced in one commit, which counts as an edit: stream and other
- *   reconciliations are fenced by that count, and this one by theirs.
+ *   reconciliations are fenced by that count, and this one by theirs. Edits of other dates are followed;
+ *   after one of its own the date is looked at again.
  * - RC2 Rows that the stream brought to gold after the batch's silver version leave with the files they
  *   were in, so the same commit marks the date as late up to them; the next reconciliation counts them.
- * - RC3 The gold commit names the report that it owes; the report table takes it in once.
+ * - RC3 The gold commit names the report that it owes; the report table takes it in once, and always
+ *   before the files that name it are replaced.
  */
-import { PipelineError } from '../../errors.ts';
+import { asPipelineError, PipelineError } from '../../errors.ts';
+import { errorFields } from '../../logger.ts';
 import { settled } from '../../actors/stage-writer/commit.ts';
 import type { ChangeCause } from '../../pipeline/gold/change-cause.ts';
 import { parseGoldTags } from '../../pipeline/gold/gold-tags.ts';
@@ -24,6 +27,7 @@ import {
   type WantedTable,
 } from './date-batch.ts';
 import {
+  dateOf,
   datesInNeed,
   type LakeView,
   needOf,
@@ -31,6 +35,7 @@ import {
   stateOfDate,
   viewLake,
 } from './lake-view.ts';
+import { DateWatch } from './date-watch.ts';
 import {
   findReportTable,
   openReportTable,
@@ -66,6 +71,7 @@ export interface ReconciledTable {
  * - `already-final`: nothing came for it since it was made final; nothing was changed.
  * - `open`: not over; nothing was changed (closing.ts).
  * - `empty`: neither silver nor gold has rows of it.
+ * - `failed`: could not be computed or replaced; a gold table that was replaced before stays so.
  */
 export type DateOutcome =
   | {
@@ -76,17 +82,19 @@ export type DateOutcome =
     }
   | { readonly date: string; readonly kind: 'already-final'; readonly revision: number }
   | { readonly date: string; readonly kind: 'open'; readonly untilMs: number }
-  | { readonly date: string; readonly kind: 'empty' };
+  | { readonly date: string; readonly kind: 'empty' }
+  | { readonly date: string; readonly kind: 'failed'; readonly error: PipelineError };
 
 /** Views of the lake that one date may be computed from before it gives up. */
 const ATTEMPTS_MAX = 5;
-/** Times a commit gives way to the stream's before it gives up. */
+/** Times a commit gives way to those of others before it gives up. */
 const COMMITS_MAX = 200;
 
 /**
- * Reconciles dates one after another.
+ * Reconciles dates one after another. One that fails does not keep back the others, unless a service
+ * does not answer: then it is the last.
  * @returns what became of each: of the dates that were asked for, or of all that need it
- * @throws PipelineError unavailable | corrupt | invalid (a sum that does not fit its column)
+ * @throws PipelineError unavailable | corrupt, before the first date
  */
 export async function reconcile(
   lake: ReconcileLake,
@@ -96,18 +104,30 @@ export async function reconcile(
   const { dryRun = false, signal, onProgress } = options;
   const report = dryRun ? await findReportTable(lake) : await openReportTable(lake);
   if (report && !dryRun) await settleReports(lake, report, view);
-  const batch = new DateBatch(lake, { dryRun, signal, onProgress });
   const outcomes: DateOutcome[] = [];
+  let batch = new DateBatch(lake, { dryRun, signal, onProgress });
   try {
     for (const date of options.dates ?? datesInNeed(view)) {
-      const outcome = await new DateReconciliation(lake, report, batch, date, options).run();
+      const one = new DateReconciliation(lake, report, batch, date, options);
+      const outcome = await one.run().catch((thrown: unknown) => failureOf(lake, date, thrown));
       outcomes.push(outcome);
       options.onDate?.(outcome);
+      if (outcome.kind !== 'failed') continue;
+      if (outcome.error.kind === 'unavailable') break;
+      // Its thread is dead, or holds what it found of this date.
+      await batch.close();
+      batch = new DateBatch(lake, { dryRun, signal, onProgress });
     }
   } finally {
     await batch.close();
   }
   return outcomes;
+}
+
+function failureOf({ delta }: ReconcileLake, date: string, thrown: unknown): DateOutcome {
+  const error = asPipelineError(thrown);
+  delta.logger.error('a date could not be reconciled', { date, ...errorFields(error) });
+  return { date, kind: 'failed', error };
 }
 
 /** One date on its way to being final. */
@@ -141,13 +161,17 @@ class DateReconciliation {
       const view = await viewLake(this.#lake);
       const outcome = this.#settledBy(view);
       if (outcome) return outcome;
+      await this.#settleDebts(view);
       this.#silverVersion = view.silver.version;
       const computed = await this.#batch.compute(view, date, await this.#wanted(view));
+      const { version } = view.silver;
+      const files = view.silverFiles.get(date) ?? [];
+      const silverWatch = new DateWatch(this.#lake.silver, date, { version, files });
       let overtaken = false;
       for (const table of computed) {
         const { aggregate } = table.gold;
         const { revision, events, changedWindows, windowsByCause } = table;
-        const isDone = this.#options.dryRun || (await this.#replace(view, table));
+        const isDone = this.#options.dryRun || (await this.#replace(view, silverWatch, table));
         if (!isDone) overtaken = true;
         else {
           this.#done.set(aggregate, {
@@ -187,6 +211,16 @@ class DateReconciliation {
     return { date, kind: 'already-final', revision };
   }
 
+  /** RC3 */
+  async #settleDebts(view: LakeView): Promise<void> {
+    if (this.#options.dryRun) return;
+    const date = this.#date;
+    for (const { aggregate, dates } of view.gold) {
+      const owed = dates.get(date);
+      if (owed) await settleReport(this.#lake, this.#report!, { aggregate, date, ...owed });
+    }
+  }
+
   #wanted(view: LakeView): Promise<WantedTable[]> {
     const lake = this.#lake;
     const date = this.#date;
@@ -209,9 +243,13 @@ class DateReconciliation {
 
   /**
    * Replaces the date in one gold table and brings in its report.
-   * @returns false when another edit came first: the date has to be looked at again
+   * @returns false when another edit of the date came first: it has to be looked at again
    */
-  async #replace(view: LakeView, computed: ComputedTable): Promise<boolean> {
+  async #replace(
+    view: LakeView,
+    silverWatch: DateWatch,
+    computed: ComputedTable,
+  ): Promise<boolean> {
     if (computed.files.length === 0) return true;
     const { config, silver } = this.#lake;
     const { gold, files, revision } = computed;
@@ -219,13 +257,21 @@ class DateReconciliation {
     const date = this.#date;
     const editsId = goldEditsAppId(config.name, silver.tableId);
     const coveredId = goldAppId(config.name, silver.tableId);
+    const goldWatch = new DateWatch(table, date, {
+      version: gold.snapshot.version,
+      files: gold.dates.get(date)?.files ?? [],
+    });
     for (let commits = 1; commits <= COMMITS_MAX; commits++) {
       const snapshot = await table.refresh();
-      if (snapshot.progress(editsId) !== gold.edits) return false;
+      const edits = snapshot.progress(editsId);
+      if (edits !== gold.edits) {
+        const changes = await goldWatch.changesUpTo(snapshot.version);
+        if (changes.some(({ progress }) => progress.has(editsId))) return false;
+      }
       const covered = snapshot.progress(coveredId);
       const removes = snapshot
         .files()
-        .filter((file) => file.partitionValues['_event_date'] === date)
+        .filter((file) => dateOf(file) === date)
         .map(({ path }) => path);
       const outcome = await table.commit({
         operation: 'RECONCILE',
@@ -239,8 +285,8 @@ class DateReconciliation {
         removes,
         progress: [
           // RC1
-          { appId: editsId, expected: gold.edits, next: (gold.edits ?? 0n) + 1n },
-          ...(await this.#lateMark(view, Number(covered ?? 0n))),
+          { appId: editsId, expected: edits, next: (edits ?? 0n) + 1n },
+          ...(await this.#lateMark(silverWatch, Number(covered ?? 0n))),
         ],
         guards: [{ appId: coveredId, expected: covered }],
         lineage: {
@@ -264,26 +310,16 @@ class DateReconciliation {
     throw new PipelineError(
       'unavailable',
       'TM_COMMIT_FENCED',
-      `the stream moved ${table.root} on ${COMMITS_MAX} times; pause it and try again`,
+      `${table.root} moved on ${COMMITS_MAX} times meanwhile; pause the stream and try again`,
     );
   }
 
-  /** RC2 */
-  async #lateMark(view: LakeView, covered: number): Promise<ProgressUpdate[]> {
+  /** RC2: for what came after the watch's start and is in gold. */
+  async #lateMark(silverWatch: DateWatch, covered: number): Promise<ProgressUpdate[]> {
     const { config, silver } = this.#lake;
-    const { version } = view.silver;
-    if (covered <= version) return [];
-    const own = new Set((view.silverFiles.get(this.#date) ?? []).map(({ path }) => path));
-    let late = version;
-    for (const commit of await silver.commits(version, covered)) {
-      const came = commit.adds.filter(
-        (file) => file.dataChange && file.partitionValues['_event_date'] === this.#date,
-      );
-      const went = commit.removes.filter(({ path, dataChange }) => dataChange && own.has(path));
-      if (came.length + went.length > 0) late = commit.version;
-    }
-    if (late === version) return [];
+    const last = (await silverWatch.changesUpTo(covered)).at(-1);
+    if (!last) return [];
     const appId = goldLateAppId(config.name, silver.tableId, this.#date);
-    return [{ appId, expected: 'any', next: BigInt(late) }];
+    return [{ appId, expected: 'any', next: BigInt(last.version) }];
   }
 }

@@ -2,7 +2,7 @@
  * Reconciliations of a running process: on a schedule and on request, one at a time, with what came of
  * them. Other processes may reconcile too; what is final is read from the tables (P1).
  */
-import { asPipelineError } from '../../errors.ts';
+import { asPipelineError, type PipelineError } from '../../errors.ts';
 import { errorFields } from '../../logger.ts';
 import { instantText } from '../../pipeline/generator/instant-text.ts';
 import type { Reconciliation, StartReconciliation } from '../../supervisor/http/api-schemas.ts';
@@ -30,7 +30,7 @@ export class ReconciliationDesk implements ReconciliationControl {
   /** When the dates at work began, milliseconds since the epoch. */
   readonly #running = new Map<string, number>();
   readonly #failures = new Map<string, { readonly atMs: number; readonly reason: string }>();
-  #work: Promise<void> = Promise.resolve();
+  #work: Promise<unknown> = Promise.resolve();
 
   constructor(lake: ReconcileLake) {
     this.#lake = lake;
@@ -77,14 +77,15 @@ export class ReconciliationDesk implements ReconciliationControl {
 
   /**
    * Reconciles every date that needs it; one that some partition still works through has to wait, but
-   * not for ever.
-   * @throws PipelineError of the first date that failed
+   * not for ever. One that fails is left to the next time.
+   * @throws PipelineError of the first date that failed, at the end, or at once when unavailable
    */
   async reconcileDue(asked: AbortSignal): Promise<void> {
     const signal = AbortSignal.any([asked, this.#stop.signal]);
     const { config, delta } = this.#lake;
     const { clock } = delta.ambient;
     const patientUntilMs = clock.monotonicMs() + PATIENCE_MS;
+    const failed = new Map<string, PipelineError>();
     while (!signal.aborted) {
       const view = await viewLake(this.#lake);
       const isPatient = clock.monotonicMs() < patientUntilMs;
@@ -93,15 +94,19 @@ export class ReconciliationDesk implements ReconciliationControl {
         ...stateOfDate(config, view, date),
       }));
       const due = states.filter(
-        ({ kind }) => kind === 'over' || (kind === 'arriving' && !isPatient),
+        ({ date, kind }) =>
+          !failed.has(date) && (kind === 'over' || (kind === 'arriving' && !isPatient)),
       );
-      await this.#run(
+      const failures = await this.#run(
         due.map(({ date }) => date),
         signal,
       );
-      if (!isPatient || states.every(({ kind }) => kind !== 'arriving')) return;
+      for (const [date, error] of failures) failed.set(date, error);
+      if (!isPatient || states.every(({ kind }) => kind !== 'arriving')) break;
       await clock.sleep(config.late.idlePartitionMs, signal);
     }
+    const [first] = failed.values();
+    if (first) throw first;
   }
 
   /** Ends what runs; nothing of a date that was not committed stays. */
@@ -110,32 +115,49 @@ export class ReconciliationDesk implements ReconciliationControl {
     await this.#work;
   }
 
-  async #run(dates: readonly string[], signal: AbortSignal): Promise<void> {
-    const before = this.#work;
-    const work = before.then(() => this.#reconcile(dates, signal));
+  /**
+   * @returns why, by date that failed
+   * @throws PipelineError unavailable; later dates were not tried then
+   */
+  #run(dates: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, PipelineError>> {
+    const work = this.#work.then(() => this.#reconcile(dates, signal));
     this.#work = work.catch(() => {});
-    await work;
+    return work;
   }
 
-  async #reconcile(dates: readonly string[], signal: AbortSignal): Promise<void> {
-    const { clock } = this.#lake.delta.ambient;
-    const { logger } = this.#lake.delta;
+  async #reconcile(
+    dates: readonly string[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, PipelineError>> {
+    const { ambient, logger } = this.#lake.delta;
+    const failed = new Map<string, PipelineError>();
     for (const date of dates) {
-      if (signal.aborted) return;
-      this.#running.set(date, clock.nowMs());
+      if (signal.aborted) break;
+      this.#running.set(date, ambient.clock.nowMs());
       this.#failures.delete(date);
-      try {
-        const [outcome] = await reconcile(this.#lake, { dates: [date], signal });
-        logger.info('reconciled', summaryOf(outcome!));
-      } catch (thrown) {
-        if (signal.aborted) return;
-        const { message } = asPipelineError(thrown);
-        this.#failures.set(date, { atMs: clock.nowMs(), reason: message });
-        logger.error('a reconciliation failed', { date, ...errorFields(thrown) });
-        throw thrown;
-      } finally {
-        this.#running.delete(date);
+      const outcome = await this.#outcomeOf(date, signal);
+      this.#running.delete(date);
+      if (outcome.kind !== 'failed') {
+        logger.info('reconciled', summaryOf(outcome));
+        continue;
       }
+      if (signal.aborted) break;
+      const { error } = outcome;
+      this.#failures.set(date, { atMs: ambient.clock.nowMs(), reason: error.message });
+      if (error.kind === 'unavailable') throw error;
+      failed.set(date, error);
+    }
+    return failed;
+  }
+
+  async #outcomeOf(date: string, signal: AbortSignal): Promise<DateOutcome> {
+    try {
+      const [outcome] = await reconcile(this.#lake, { dates: [date], signal });
+      return outcome!;
+    } catch (thrown) {
+      const error = asPipelineError(thrown);
+      this.#lake.delta.logger.error('a reconciliation failed', { date, ...errorFields(error) });
+      return { date, kind: 'failed', error };
     }
   }
 
@@ -145,11 +167,6 @@ export class ReconciliationDesk implements ReconciliationControl {
     const runningSinceMs = this.#running.get(date);
     if (runningSinceMs !== undefined) {
       return { date, ...nothing, state: 'running', startedAt: instantText(runningSinceMs) };
-    }
-    const failure = this.#failures.get(date);
-    if (failure) {
-      const finishedAt = instantText(failure.atMs);
-      return { date, ...nothing, state: 'failed', finishedAt, reason: failure.reason };
     }
     const notes = view.gold.flatMap((gold) => gold.dates.get(date)?.note ?? []);
     const last =
@@ -163,6 +180,12 @@ export class ReconciliationDesk implements ReconciliationControl {
           };
     const needs = view.gold.flatMap((gold) => needOf(view, gold, date) ?? []);
     if (needs.length === 0) return { date, ...last, state: 'done' };
+    const failure = this.#failures.get(date);
+    // Another process may have reconciled it since.
+    if (failure && notes.every((note) => note.finishedMs <= failure.atMs)) {
+      const finishedAt = instantText(failure.atMs);
+      return { date, ...nothing, state: 'failed', finishedAt, reason: failure.reason };
+    }
     if (stateOfDate(this.#lake.config, view, date).kind === 'open') return undefined;
     const reason = needs.includes('late data')
       ? 'late data came after it was made final'

@@ -3,7 +3,8 @@
  * that commit names their stored files (gold-tags.ts), and they come in here once, whoever brings them.
  *
  * - RC3 A date's report of revision n is in the table exactly once its txn says n or more; a crash
- *   between the gold commit and this one leaves a debt that the next reconciliation settles.
+ *   between the gold commit and this one leaves a debt that the next reconciliation settles. Debts of a
+ *   date are settled in the order of its revisions: each before the files that name it are replaced.
  */
 import { settled } from '../../actors/stage-writer/commit.ts';
 import { REPORT_TABLE_SCHEMA } from '../../pipeline/gold/report-schema.ts';
@@ -70,7 +71,7 @@ export async function settleReport(
   if (!note || note.report.length === 0) return;
   const { config, delta, silver } = lake;
   const appId = reportAppId(config.name, silver.tableId, aggregate, date);
-  const expected = report.snapshot.progress(appId);
+  let expected = report.snapshot.progress(appId);
   if ((expected ?? 0n) >= BigInt(revision)) return;
   const adds: NewFile[] = [];
   for (const { path, sizeBytes, stats } of note.report) {
@@ -82,13 +83,18 @@ export async function settleReport(
       delta.logger.error('a report was cleaned up before it was committed', { key, revision });
     }
   }
-  const outcome = await report.commit({
-    operation: 'RECONCILE REPORT',
-    adds,
-    progress: [{ appId, expected, next: BigInt(revision) }],
-    lineage: { stage: 'reconciliation', aggregate, date, revision },
-  });
-  // Somebody else settled it: no matter who.
-  if (outcome.kind === 'fenced') return;
-  await settled(outcome);
+  // Somebody else may settle it: no matter who. One who settles an earlier revision moves it on only.
+  while ((expected ?? 0n) < BigInt(revision)) {
+    const outcome = await report.commit({
+      operation: 'RECONCILE REPORT',
+      adds,
+      progress: [{ appId, expected, next: BigInt(revision) }],
+      lineage: { stage: 'reconciliation', aggregate, date, revision },
+    });
+    if (outcome.kind !== 'fenced') {
+      await settled(outcome);
+      return;
+    }
+    expected = outcome.actual;
+  }
 }

@@ -6,6 +6,7 @@ import { parseGoldTags } from '../../../src/pipeline/gold/gold-tags.ts';
 import { goldLateAppId } from '../../../src/pipeline/progress.ts';
 import { stateOfDate, viewLake } from '../../../src/operations/reconcile/lake-view.ts';
 import { reconcile } from '../../../src/operations/reconcile/reconcile.ts';
+import { openReportTable, settleReport } from '../../../src/operations/reconcile/report-table.ts';
 import { ReconciliationDesk } from '../../../src/operations/reconcile/reconciliation-desk.ts';
 import type { ObjectStore } from '../../../src/storage/object-store/object-store.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -50,6 +51,32 @@ function withMethods(store: ObjectStore, methods: Partial<ObjectStore>): ObjectS
     get: (target, name: keyof ObjectStore) => {
       const value = methods[name] ?? target[name];
       return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** A store at which something happens before a date of silver is read for the first time. */
+function atFirstRead(store: ObjectStore, date: string, happens: () => Promise<void>): ObjectStore {
+  let isDone = false;
+  return withMethods(store, {
+    async get(key, options) {
+      if (key.startsWith(`silver/usage/${date}`) && !isDone) {
+        isDone = true;
+        await happens();
+      }
+      return store.get(key, options);
+    },
+  });
+}
+
+/** A store that takes in no commit to the report table. */
+function unreported(store: ObjectStore): ObjectStore {
+  return withMethods(store, {
+    async createIfAbsent(key, body) {
+      if (key.startsWith('gold/usage_reconciliation/_delta_log/') && !key.endsWith('00.json')) {
+        throw new PipelineError('invalid', 'TM_STORE_DENIED', 'crash');
+      }
+      return store.createIfAbsent(key, body);
     },
   });
 }
@@ -149,16 +176,9 @@ test('late rows for a closed window of a date that is not final update gold', as
 
 test('RC2 rows that the stream brought while the batch was computed wait for the next one', async (t) => {
   const lake = await streamed(t);
-  let interrupted = false;
-  const store = withMethods(lake.store, {
-    async get(key, options) {
-      if (key.startsWith('silver/usage/2026') && !interrupted) {
-        interrupted = true;
-        await lake.write([{ at: '2026-11-22T08:40:00Z', bytes: 1_000, late: true }]);
-        await lake.stream(t);
-      }
-      return lake.store.get(key, options);
-    },
+  const store = atFirstRead(lake.store, DATE, async () => {
+    await lake.write([{ at: '2026-11-22T08:40:00Z', bytes: 1_000, late: true }]);
+    await lake.stream(t);
   });
   await reconcile(await lake.elsewhere(store), { dates: [DATE] });
   assert.deepEqual(((await summary(lake)) as unknown[][])[0], ['c', 2, 15, 'batch', true, 1, 1]);
@@ -172,15 +192,8 @@ test('RC3 a crash between the gold and the report commit leaves a debt that is p
   const lake = await reconciled(t);
   await lake.write([{ at: '2026-11-22T08:30:00Z', late: true }]);
   await lake.stream(t);
-  const crashing = withMethods(lake.store, {
-    async createIfAbsent(key, body) {
-      if (key.startsWith('gold/usage_reconciliation/') && !key.endsWith('00.json')) {
-        throw new PipelineError('invalid', 'TM_STORE_DENIED', 'crash');
-      }
-      return lake.store.createIfAbsent(key, body);
-    },
-  });
-  await assert.rejects(reconcile(await lake.elsewhere(crashing)), { code: 'TM_STORE_DENIED' });
+  const [crashed] = await reconcile(await lake.elsewhere(unreported(lake.store)));
+  assert.ok(crashed?.kind === 'failed' && crashed.error.code === 'TM_STORE_DENIED');
   assert.deepEqual(await lake.report(), []);
   // One table is final, the other is not; both end up so, and each change is reported once.
   for (let run = 1; run <= 2; run++) await reconcile(await lake.elsewhere());
@@ -200,6 +213,102 @@ test('RC1 two at the same time make one revision and one report', async (t) => {
   assert.equal((await lake.report()).length, 3);
   const commits = await lake.tables.gold.get('hourly')!.commits(-1);
   assert.equal(commits.filter(({ operation }) => operation === 'RECONCILE').length, 2);
+});
+
+test('RC1 a reconciliation of another date is followed and not begun again for', async (t) => {
+  const lake = await streamed(t);
+  await lake.write([{ at: '2026-11-21T08:10:00Z' }]);
+  await lake.stream(t);
+  let begun = 0;
+  const store = atFirstRead(lake.store, DATE, async () => {
+    await reconcile(await lake.elsewhere(), { dates: ['2026-11-21'] });
+  });
+  const counting = withMethods(store, {
+    async get(key, options) {
+      if (key.startsWith(`silver/usage/${DATE}`)) begun += 1;
+      return store.get(key, options);
+    },
+  });
+  const [outcome] = await reconcile(await lake.elsewhere(counting), { dates: [DATE] });
+  assert.equal(outcome!.kind, 'reconciled');
+  assert.equal(begun, 1);
+  assert.ok((await lake.gold()).every((row) => row['_is_final'] === true));
+});
+
+test('RC3 what a date owes is paid before the files that name it are replaced', async (t) => {
+  const lake = await reconciled(t);
+  const other = '2026-11-21';
+  await lake.write([{ at: `${other}T08:10:00Z` }, { at: `${DATE}T08:30:00Z`, late: true }]);
+  await lake.stream(t);
+  // While one is at another date, a second one makes revision 2 and ends before its report is in.
+  const store = atFirstRead(lake.store, other, async () => {
+    const crashing = await lake.elsewhere(unreported(lake.store));
+    const [crashed] = await reconcile(crashing, { dates: [DATE] });
+    assert.equal(crashed!.kind, 'failed');
+    await lake.write([{ at: `${DATE}T08:40:00Z`, bytes: 5, late: true }]);
+    await lake.stream(t);
+  });
+  await reconcile(await lake.elsewhere(store), { dates: [other, DATE] });
+  const counts = (await lake.report()).filter(
+    (row) => row['aggregate'] === 'hourly' && row['measure'] === 'n',
+  );
+  assert.deepEqual(
+    counts.map((row) => [row['revision'], row['streaming_value'], row['batch_value']]),
+    [
+      [2, '2', '3'],
+      [3, '3', '4'],
+    ],
+  );
+});
+
+test('RC3 one who is overtaken by an earlier revision still brings in its own', async (t) => {
+  const lake = await reconciled(t);
+  const elsewhere = await lake.elsewhere();
+  const [early, behind] = [await openReportTable(elsewhere), await openReportTable(elsewhere)];
+  const owed = async (revision: number) => {
+    const path = `${DATE}/report-${revision}.parquet`;
+    await lake.store.put(`${early.root}/${path}`, new Uint8Array([revision]));
+    const report = [{ path, sizeBytes: 1, stats: '{"numRecords":1}' }];
+    const note = { startedMs: 0, finishedMs: 0, changedWindows: 1, report };
+    return { aggregate: 'hourly', date: DATE, revision, note };
+  };
+  await settleReport(elsewhere, early, await owed(2));
+  await settleReport(elsewhere, behind, await owed(3));
+  await settleReport(elsewhere, early, await owed(2));
+  const files = (await early.refresh()).files().map(({ path }) => path);
+  assert.deepEqual(files.toSorted(), [`${DATE}/report-2.parquet`, `${DATE}/report-3.parquet`]);
+});
+
+test('a date that cannot be computed keeps back neither the dates after it nor what was done', async (t) => {
+  const lake = await streamed(t);
+  await lake.write([{ at: '2026-11-21T08:10:00Z' }, { at: '2026-11-20T08:10:00Z' }]);
+  await lake.stream(t);
+  await lake.lose('2026-11-21');
+  const outcomes = await reconcile(await lake.elsewhere());
+  assert.deepEqual(
+    outcomes.map((one) => [one.date, one.kind, one.kind === 'failed' && one.error.code]),
+    [
+      ['2026-11-20', 'reconciled', false],
+      ['2026-11-21', 'failed', 'TM_OBJECT_MISSING'],
+      [DATE, 'reconciled', false],
+    ],
+  );
+});
+
+test('a store that does not answer ends the run; what was done before is told', async (t) => {
+  const lake = await streamed(t);
+  await lake.write([{ at: '2026-11-21T08:10:00Z' }, { at: '2026-11-20T08:10:00Z' }]);
+  await lake.stream(t);
+  const store = atFirstRead(lake.store, '2026-11-21', async () => {
+    throw new PipelineError('unavailable', 'TM_STORE_UNAVAILABLE', 'no answer');
+  });
+  assert.deepEqual(
+    (await reconcile(await lake.elsewhere(store))).map(({ date, kind }) => [date, kind]),
+    [
+      ['2026-11-20', 'reconciled'],
+      ['2026-11-21', 'failed'],
+    ],
+  );
 });
 
 test('GW4 a running stream goes on through reconciliations of other dates', async (t) => {
@@ -347,6 +456,46 @@ test('the supervisor lists what is due, starts it on request, and refuses open d
   assert.deepEqual(await listed(), [[DATE, 'needed', 0]]);
   await desk.reconcileDue(new AbortController().signal);
   assert.deepEqual(await listed(), [[DATE, 'done', 2]]);
+});
+
+test('the supervisor shows a failed date until it is reconciled, goes on with others, waits for arriving ones', async (t) => {
+  const lake = await streamed(t);
+  const [lost, other] = ['2026-11-20', '2026-11-21'];
+  await lake.write([{ at: `${lost}T08:10:00Z` }, { at: `${other}T08:10:00Z` }]);
+  await lake.stream(t);
+  await lake.arrive(0, 1);
+  await lake.takeIn(0, `${DATE}T23:00:00Z`);
+  const findAgain = await lake.lose(lost);
+  const desk = new ReconciliationDesk(await lake.elsewhere());
+  t.after(() => desk.close());
+  const listed = async (): Promise<unknown> =>
+    (await desk.list()).map(({ date, state, reason }) => [
+      date,
+      state,
+      reason?.slice(0, 9) ?? null,
+    ]);
+
+  const stop = new AbortController();
+  const due = desk.reconcileDue(stop.signal);
+  await eventually(async () =>
+    assert.deepEqual(await listed(), [
+      [DATE, 'needed', 'it is ove'],
+      [other, 'done', null],
+      [lost, 'failed', 'data file'],
+    ]),
+  );
+  // It waits for the partition that is in the middle of DATE, and says at the end what failed.
+  stop.abort();
+  await assert.rejects(due, { code: 'TM_OBJECT_MISSING' });
+  await lake.takeIn(0, '2026-11-23T09:00:00Z');
+  await assert.rejects(desk.reconcileDue(new AbortController().signal), {
+    code: 'TM_OBJECT_MISSING',
+  });
+  assert.deepEqual(((await listed()) as unknown[][])[0], [DATE, 'done', null]);
+
+  await findAgain();
+  await reconcile(await lake.elsewhere(), { dates: [lost] });
+  assert.deepEqual(((await listed()) as unknown[][])[2], [lost, 'done', null]);
 });
 
 test('a dead letter that was retried is the cause of what it changed', async (t) => {
