@@ -87,10 +87,9 @@ async function main(): Promise<number> {
   }
   const totals = new Totals();
   const startedMs = performance.now();
-  const untilMs =
-    values.minutes === undefined
-      ? Number.POSITIVE_INFINITY
-      : startedMs + Number(values.minutes) * 60_000;
+  const minutes = Number(values.minutes ?? Number.POSITIVE_INFINITY);
+  if (!(minutes > 0)) throw usage('--minutes takes a number of minutes');
+  const untilMs = startedMs + minutes * 60_000;
   const seeds =
     values.minutes === undefined
       ? range(values.seed ?? values.seeds ?? '1..2000')

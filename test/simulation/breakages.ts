@@ -71,6 +71,12 @@ export const BREAKAGES: readonly Breakage[] = [
     replace: 'return undefined;',
   },
   {
+    name: 'fetch without asking for memory',
+    file: 'src/actors/partition-worker/actor.ts',
+    find: 'await deps.budget.acquire(FETCH_BYTES, signal)',
+    replace: 'await deps.budget.acquire(0, signal)',
+  },
+  {
     name: 'trust Redis for the next offset',
     file: 'src/actors/partition-worker/actor.ts',
     find: 'const next = expected ?? earliest;',
@@ -144,9 +150,8 @@ export const BREAKAGES: readonly Breakage[] = [
   {
     name: 'derive dead letters again after a crash between two commits',
     file: 'src/actors/silver-writer/actor.ts',
-    find: 'const rows = await deriveRows({ inputs, deadCovered, buckets: owned }, transfer);',
-    replace:
-      'const rows = await deriveRows({ inputs, deadCovered: deadCovered * 0, buckets: owned }, transfer);',
+    find: 'const call = { inputs, deadCovered, buckets: owned, earlierEvent: earlier };',
+    replace: 'const call = { inputs, deadCovered: 0, buckets: owned, earlierEvent: earlier };',
   },
   {
     name: 'commit silver whatever its progress',

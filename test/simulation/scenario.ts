@@ -174,14 +174,15 @@ class Run {
     }
   }
 
-  /** I20 */
+  /** I20: by the process's own account, and by what it has asked the source for. */
   #checkMemory(): void {
-    const { config, members } = this.#world;
-    for (const { process } of members) {
+    const { config, members, topic } = this.#world;
+    const bound = config.limits.inFlightBytes;
+    for (const { process, host } of members) {
       for (const node of process?.nodes ?? []) {
-        if (node.inFlightBytes > config.limits.inFlightBytes) {
-          throw new Violation('I20', `${node.nodeId} holds ${node.inFlightBytes} bytes`);
-        }
+        const askedBytes = host ? topic.askedBytes(host) : 0;
+        const bytes = Math.max(node.inFlightBytes, askedBytes);
+        if (bytes > bound) throw new Violation('I20', `${node.nodeId} holds ${bytes} bytes`);
       }
     }
   }

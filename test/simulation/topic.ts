@@ -182,6 +182,8 @@ export class SimulatedTopic<Meaning> {
   successorId: string | undefined;
   /** Next offsets that were reported to the group, by partition. */
   readonly reported = new Map<number, bigint>();
+  /** Bytes that each process has asked for and may be sent at any moment. */
+  readonly #asked = new Map<SimulatedHost, number>();
   readonly #time: VirtualTime;
   readonly #random: SeededRandom;
 
@@ -195,6 +197,11 @@ export class SimulatedTopic<Meaning> {
     this.name = options.name;
     this.topicId = options.topicId;
     this.partitions = Array.from({ length: options.partitions }, () => new TopicPartition());
+  }
+
+  /** Bytes of the fetches that a process has under way. */
+  askedBytes(host: SimulatedHost): number {
+    return this.#asked.get(host) ?? 0;
   }
 
   addPartition(): void {
@@ -244,15 +251,24 @@ export class SimulatedTopic<Meaning> {
   }
 
   #reader(host: SimulatedHost, partition: number, bind: () => void): PartitionReader {
+    const ask = (bytes: number): void => {
+      this.#asked.set(host, this.askedBytes(host) + bytes);
+    };
     return {
       partition,
-      fetch: ({ offset, maxWaitMs, signal }) =>
-        host.request({
-          service: 'source',
-          kind: 'read',
-          what: `fetch ${partition} ${offset}`,
-          effect: () => this.#fetch(partition, offset, maxWaitMs, signal, bind),
-        }),
+      fetch: async ({ offset, maxBytes, maxWaitMs, signal }) => {
+        ask(maxBytes);
+        try {
+          return await host.request({
+            service: 'source',
+            kind: 'read',
+            what: `fetch ${partition} ${offset}`,
+            effect: () => this.#fetch(partition, offset, maxWaitMs, signal, bind),
+          });
+        } finally {
+          ask(-maxBytes);
+        }
+      },
       close: () => Promise.resolve(),
     };
   }

@@ -229,14 +229,16 @@ export class CrashRounds {
     }
   }
 
-  /** I19: bronze commits again; that gold does too, the end shows. */
+  /** I19: the stage that was struck commits again, and with it those before it. */
   async #recovers(order: string): Promise<void> {
-    const before = await this.pipeline.version(USAGE_TABLES.bronze);
+    const table = order.startsWith('g.') ? 'hourly' : order.startsWith('s.') ? 'silver' : 'bronze';
+    const path = USAGE_TABLES[table];
+    const before = await this.pipeline.version(path);
     await eventually(
       async () => {
         this.#ensureRunning();
         this.#feed.requireAlive();
-        return (await this.pipeline.version(USAGE_TABLES.bronze)) > before;
+        return (await this.pipeline.version(path)) > before;
       },
       { withinMs: RECOVERED_WITHIN_MS },
     ).catch(async () => {
