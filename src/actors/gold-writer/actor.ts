@@ -13,6 +13,8 @@
  *   An edit that made other dates final is followed; after any other the writer begins again from the
  *   tables (P7).
  * - GW5 Late rows for a final date change nothing of it: the commit marks the date instead (P7).
+ * - GW6 An aggregate that covers nothing yet begins with silver's newest snapshot, a date at a time, and
+ *   appears in one commit: the commits that made silver may be gone from its log.
  */
 import type { Ambient } from '../../ambient.ts';
 import { crashPoint } from '../../crash-points.ts';
@@ -24,7 +26,7 @@ import { streamingTags } from '../../pipeline/gold/gold-tags.ts';
 import { silverFileOf } from '../../pipeline/gold/silver-files.ts';
 import { TumblingWindows } from '../../pipeline/gold/windows.ts';
 import { dateText, goldAppId, goldEditsAppId, goldLateAppId } from '../../pipeline/progress.ts';
-import type { DeltaTable } from '../../storage/delta/delta-table.ts';
+import type { DeltaTable, Snapshot } from '../../storage/delta/delta-table.ts';
 import type { CommitOutcome, CommitSummary, NewFile } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import type { BatchCache } from '../batch-cache.ts';
@@ -36,7 +38,13 @@ import { decideStage, type StageState, startStage } from '../stage-writer/behavi
 import type { Span, StageEffect, StageMessage } from '../stage-writer/messages.ts';
 import type { GoldThreadApi, GoldThreadData, SilverInput } from './gold-thread.ts';
 import { SlotIndex } from './slot-index.ts';
-import { type LateMark, type PlannedSlot, planSpan, type SilverChange } from './span-plan.ts';
+import {
+  type AggregateProgress,
+  type LateMark,
+  type PlannedSlot,
+  planSpan,
+  type SilverChange,
+} from './span-plan.ts';
 
 export interface GoldWriterDependencies {
   readonly config: PipelineConfig;
@@ -105,8 +113,36 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     );
     coveredBy = opened;
     indexes = indexed;
+    await begin(upstream, context);
     context.tell({ kind: 'opened', covered: lowest(), head: upstream.version });
   };
+
+  /** GW6 */
+  const begin = async (upstream: Snapshot, context: EffectContext<Message>): Promise<void> => {
+    const names = [...tables.keys()].filter((name) => coveredBy.get(name) === 0);
+    if (names.length === 0 || upstream.version === 0) return;
+    const files = upstream.files().map(silverFileOf);
+    const slots: DerivedGold['slots'][number][] = [];
+    const marks: LateMark[] = [];
+    for (const [, removes] of Map.groupBy(files, ({ date }) => date)) {
+      const change = { version: upstream.version, adds: [], removes };
+      const { recompute, ...plan } = planSpan([change], names.map(progressOf));
+      await thread.call('stage', { inputs: [], recompute });
+      await loadSlotsAt(recompute, upstream, context);
+      if (context.signal.aborted) return;
+      slots.push(...(await storeSlots(upstream.version)));
+      marks.push(...plan.marks);
+    }
+    const span = { spanId: 0, after: 0, upTo: upstream.version };
+    await Promise.all(names.map((name) => commitTable(name, span, { slots, marks }, context)));
+  };
+
+  const progressOf = (name: string): AggregateProgress => ({
+    name,
+    windows: grids.get(name)!,
+    covered: coveredBy.get(name)!,
+    finalVersion: (date) => indexes.get(name)!.finalVersion(date),
+  });
 
   const lowest = (): number => Math.min(...coveredBy.values());
 
@@ -153,16 +189,8 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     const startedMs = ambient.clock.monotonicMs();
     const span = { ...asked, upTo: Math.max(asked.upTo, silver.snapshot.version) };
     const changes = await changesOf(await silver.commits(span.after, span.upTo));
-    const indexed = await Promise.all([...tables.keys()].map(follow));
-    const { inputs, recompute, marks } = planSpan(
-      changes,
-      [...tables.keys()].map((name, i) => ({
-        name,
-        windows: grids.get(name)!,
-        covered: coveredBy.get(name)!,
-        finalVersion: (date) => indexed[i]!.finalVersion(date),
-      })),
-    );
+    await Promise.all([...tables.keys()].map(follow));
+    const { inputs, recompute, marks } = planSpan(changes, [...tables.keys()].map(progressOf));
     const transfer = new Set<ArrayBuffer>();
     const read = inputs.map(async ({ path, aggregates }) => {
       if (aggregates.length === 0) {
@@ -180,10 +208,18 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     const missing = await thread.call('stage', staged, [...transfer]);
     await loadSlots(missing, span.after, context);
     await loadSlots(recompute, span.upTo, context);
-    const encoded = await thread.call('finish', { silverVersion: span.upTo });
+    const slots = await storeSlots(span.upTo);
+    const costMs = ambient.clock.monotonicMs() - startedMs;
+    pauseMs = Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, PACE * costMs));
+    context.tell({ kind: 'derived', span, derived: { slots, marks } });
+  };
+
+  /** Has the thread encode the slots that it was told of, and stores their files. */
+  const storeSlots = async (silverVersion: number): Promise<DerivedGold['slots']> => {
+    const encoded = await thread.call('finish', { silverVersion });
     crashPoint('g.rows.derived');
     const modifiedMs = Math.round(ambient.clock.nowMs());
-    const slots = await Promise.all(
+    return Promise.all(
       encoded.map(async ({ aggregate, slot, dateDays, events, file }) => {
         const date = dateText(dateDays);
         if (!file) return { aggregate, slot, date, file };
@@ -202,9 +238,6 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
         return { aggregate, slot, date, file: stored };
       }),
     );
-    const costMs = ambient.clock.monotonicMs() - startedMs;
-    pauseMs = Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, PACE * costMs));
-    context.tell({ kind: 'derived', span, derived: { slots, marks } });
   };
 
   /** Commits that changed rows, their files described as the log did when they were live. */
@@ -231,16 +264,17 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     const byVersion = Map.groupBy(missing, ({ aggregate }) =>
       Math.max(silverVersion, coveredBy.get(aggregate)!),
     );
-    for (const [version, slots] of byVersion) await loadSlotsAt(slots, version, context);
+    for (const [version, slots] of byVersion) {
+      await loadSlotsAt(slots, await silver.snapshotAt(version), context);
+    }
   };
 
   const loadSlotsAt = async (
     missing: readonly PlannedSlot[],
-    silverVersion: number,
+    before: Snapshot,
     context: EffectContext<Message>,
   ): Promise<void> => {
     await thread.call('load', { input: undefined, slots: missing });
-    const before = await silver.snapshotAt(silverVersion);
     const dates = new Map<string, PlannedSlot[]>();
     for (const slot of missing) {
       const date = dateText(grids.get(slot.aggregate)!.dateOfSlot(slot.slot));

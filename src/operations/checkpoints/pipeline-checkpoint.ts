@@ -3,7 +3,8 @@
  * JSON files that ordinary tools read. A copy of what the logs say, never a source of it (P1).
  *
  * PC1 Gold covers the silver version that a checkpoint names, silver covers the bronze version, and
- *     bronze covers the offsets: each is looked up in the state of the one before it.
+ *     bronze covers the offsets: each is looked up in the state of the one before it. A gold table that
+ *     covers nothing yet is left out.
  * PC2 Numbers only grow, and a file is never overwritten; the newest KEPT stay.
  */
 import { PipelineError } from '../../errors.ts';
@@ -131,13 +132,15 @@ async function describeTables(
   const [bronze, silver, dead] = [of(roots.bronze), of(roots.silver), of(roots.deadLetter)];
   if (!bronze || !silver || !dead) return undefined;
   const goldId = goldAppId(config.name, silver.table.tableId);
-  const gold = tables
-    .filter(({ role }) => role === 'gold')
-    .map(({ name, table: { snapshot } }) => {
-      return { name, snapshot, covers: Number(snapshot.progress(goldId) ?? 0n) };
-    });
-  if (gold.length === 0) return undefined;
-  const silverVersion = Math.min(...gold.map(({ covers }) => covers));
+  const gold = tables.flatMap(({ name, role, table: { snapshot } }) => {
+    const covers = snapshot.progress(goldId);
+    if (role !== 'gold' || covers === undefined) return [];
+    return [{ name, snapshot, covers: Number(covers) }];
+  });
+  const silverVersion = Math.min(
+    silver.table.snapshot.version,
+    ...gold.map(({ covers }) => covers),
+  );
   const silverAt = await silver.table.snapshotAt(silverVersion);
   const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) =>
     Number(silverAt.progress(silverAppId(config.name, bronze.table.tableId, bucket)) ?? 0n),

@@ -56,7 +56,8 @@ export async function openNamedTables(lake: HousekeepingLake): Promise<readonly 
 
 /**
  * The version of a table that all who follow it as a stream have covered: they read its commits after
- * that one, and its state as of that one.
+ * that one, and its state as of that one. A gold table that covers nothing yet begins with silver's
+ * newest state and follows from there.
  * @throws PipelineError unavailable | corrupt
  */
 export async function followedUpTo(
@@ -65,20 +66,24 @@ export async function followedUpTo(
 ): Promise<number> {
   const { config } = lake;
   const roots = tableRoots(config);
-  const followers = async (root: string, appIds: readonly string[]): Promise<number> => {
+  const progressIn = async (root: string, appIds: readonly string[]) => {
     const follower = await (await lake.open(root))?.refresh();
-    return Math.min(...appIds.map((appId) => Number(follower?.progress(appId) ?? 0n)));
+    return appIds.map((appId) => follower?.progress(appId));
   };
   switch (role) {
     case 'bronze': {
       const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
       const appIds = buckets.map((bucket) => silverAppId(config.name, table.tableId, bucket));
-      return followers(roots.silver, appIds);
+      const covered = await progressIn(roots.silver, appIds);
+      return Math.min(...covered.map((version) => Number(version ?? 0n)));
     }
     case 'silver': {
       const appId = goldAppId(config.name, table.tableId);
-      const covered = [...roots.gold.values()].map((root) => followers(root, [appId]));
-      return Math.min(...(await Promise.all(covered)));
+      const covered = await Promise.all(
+        [...roots.gold.values()].map((root) => progressIn(root, [appId])),
+      );
+      const begun = covered.flat().flatMap((version) => (version === undefined ? [] : [version]));
+      return Math.min(table.snapshot.version, ...begun.map(Number));
     }
     default:
       return table.snapshot.version;

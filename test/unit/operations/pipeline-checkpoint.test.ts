@@ -39,3 +39,22 @@ test('a checkpoint names what gold covers, not what is newest (PC1)', async (t) 
   assert.ok(await store.head(`checkpoints/bronze/${topic}/offsets/3`));
   await assert.rejects(checkpoints.read(9), { kind: 'invalid' });
 });
+
+test('gold that covers nothing yet is left out (PC1)', async (t) => {
+  const fixture = await LakeFixture.open(t);
+  const { store, codec, config } = fixture;
+  const delta = { store, codec, ambient: systemAmbient, logger: silentLogger };
+  const lake = { config, delta, open: (root: string) => DeltaTable.open(delta, root) };
+  await fixture.bronze([{ offset: 0, id: 'a' }], [covers(0, 1)], { 0: 1 });
+  await fixture.silver([{ offset: 0, id: 'a' }], 1, { silverRows: 1 });
+  assert.equal(await new PipelineCheckpoints(lake).take(), 1);
+  const { tables } = await new PipelineCheckpoints(lake).read(1);
+  assert.deepEqual(
+    tables.map(({ table, version }) => [table, version]),
+    [
+      ['bronze.usage', 1],
+      ['bronze.usage_dlq', 0],
+      ['silver.usage', 1],
+    ],
+  );
+});
