@@ -178,11 +178,16 @@ class Run {
   #checkMemory(): void {
     const { config, members, topic } = this.#world;
     const bound = config.limits.inFlightBytes;
-    for (const { process, host } of members) {
-      for (const node of process?.nodes ?? []) {
-        const askedBytes = host ? topic.askedBytes(host) : 0;
-        const bytes = Math.max(node.inFlightBytes, askedBytes);
-        if (bytes > bound) throw new Violation('I20', `${node.nodeId} holds ${bytes} bytes`);
+    for (const { name, process, host } of members) {
+      if (!process || !host) continue;
+      const { nodes } = process;
+      for (const { nodeId, inFlightBytes } of nodes) {
+        if (inFlightBytes > bound)
+          throw new Violation('I20', `${nodeId} holds ${inFlightBytes} bytes`);
+      }
+      const askedBytes = topic.askedBytes(host);
+      if (askedBytes > bound * nodes.length) {
+        throw new Violation('I20', `${name} may be sent ${askedBytes} bytes`);
       }
     }
   }
