@@ -8,10 +8,8 @@
  */
 import { type ColumnBatch } from '../../pipeline/columns.ts';
 import { GoldAggregator } from '../../pipeline/gold/gold-aggregator.ts';
-import { silverProjection } from '../../pipeline/gold/projection.ts';
+import { silverProjectionSchema } from '../../pipeline/gold/projection.ts';
 import type { AggregateConfig, EventConfig } from '../../pipeline/pipeline-config.ts';
-import { silverFileSchema } from '../../pipeline/silver/tables.ts';
-import { struct, type StructType } from '../../pipeline/types.ts';
 import { computeStats } from '../../storage/delta/stats.ts';
 import type { ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
@@ -48,7 +46,7 @@ export function createGoldThreadApi(
   { aggregates, event, stateBytesMax }: GoldThreadData,
   codec: ParquetCodec = createParquetCodec(),
 ) {
-  const projection = projectedSchema();
+  const projection = silverProjectionSchema(aggregates, event);
   const aggregators = new Map(
     aggregates.map((aggregate) => [aggregate.name, new GoldAggregator(aggregate, event)]),
   );
@@ -56,12 +54,6 @@ export function createGoldThreadApi(
     [];
   /** Slots by aggregate that are loaded as of the span's end. */
   let recomputed = new Map<string, ReadonlySet<number>>();
-
-  function projectedSchema(): StructType {
-    const all = silverFileSchema(event);
-    const names = new Set(silverProjection(aggregates, event));
-    return struct(all.fields.filter(({ name }) => names.has(name)));
-  }
 
   function columnsOf(input: SilverInput): ColumnBatch {
     return 'batch' in input ? input.batch : codec.decode(input.parquet, projection);

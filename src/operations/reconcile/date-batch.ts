@@ -93,10 +93,9 @@ export class DateBatch {
     this.#lake = lake;
     this.#options = options;
     this.#grids = new Map(gold.map(({ name, windowMs }) => [name, new TumblingWindows(windowMs)]));
-    this.#thread = new ComputeThread(new URL('./batch-thread.ts', import.meta.url), {
-      aggregates: gold,
-      event,
-    } satisfies BatchThreadData);
+    const data: BatchThreadData = { aggregates: gold, event, isReported: !options.dryRun };
+    const module = new URL('./batch-thread.ts', import.meta.url);
+    this.#thread = new ComputeThread(module, data, lake.delta.ambient.threads);
   }
 
   /**
@@ -177,18 +176,22 @@ export class DateBatch {
       rows += added.rows;
       filesDone += 1;
       onProgress?.({ date, files: near.length, filesDone, rows });
-      if (added.residentBytes > this.#lake.config.limits.goldStateBytes && part.length > 1) {
-        return false;
-      }
+      if (this.#isTooMuch(added.residentBytes, part)) return false;
     }
-    await this.#countEvidence([...new Set(part.map((slot) => slot.aggregate))], tables);
-    return true;
+    return this.#countEvidence(part, tables);
   }
 
+  /** DB1 */
+  #isTooMuch(residentBytes: number, part: readonly WantedSlot[]): boolean {
+    return residentBytes > this.#lake.config.limits.goldStateBytes && part.length > 1;
+  }
+
+  /** @returns as `#fill` */
   async #countEvidence(
-    names: readonly string[],
+    part: readonly WantedSlot[],
     tables: ReadonlyMap<string, TableInWork>,
-  ): Promise<void> {
+  ): Promise<boolean> {
+    const names = [...new Set(part.map(({ aggregate }) => aggregate))];
     const wanted = names.flatMap((aggregate) =>
       tables.get(aggregate)!.evidence.files.map((file) => ({ ...file, aggregate })),
     );
@@ -201,10 +204,12 @@ export class DateBatch {
       const { kind } = same[0]!;
       const aggregates = same.map(({ aggregate }) => aggregate);
       const { buffer } = parquet;
-      await this.#thread.call('addEvidence', { parquet, aggregates, kind }, [
+      const residentBytes = await this.#thread.call('addEvidence', { parquet, aggregates, kind }, [
         buffer as ArrayBuffer,
       ]);
+      if (this.#isTooMuch(residentBytes, part)) return false;
     }
+    return true;
   }
 
   /** The bytes of silver files in order, some of them fetched ahead. */

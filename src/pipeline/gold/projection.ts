@@ -2,6 +2,8 @@
  * What gold reads of silver. Pure.
  */
 import type { AggregateConfig, EventConfig } from '../pipeline-config.ts';
+import { silverFileSchema } from '../silver/tables.ts';
+import { type StructType, struct } from '../types.ts';
 import { goldFileSchema } from './gold-schema.ts';
 
 /**
@@ -21,4 +23,13 @@ export function silverProjection(
   needed.delete(event.time.field);
   const declared = event.schema.fields.map(({ name }) => name);
   return [event.time.field, ...declared.filter((name) => needed.has(name))];
+}
+
+/** The same as a schema to read silver's files with, in the files' order. */
+export function silverProjectionSchema(
+  aggregates: readonly AggregateConfig[],
+  event: EventConfig,
+): StructType {
+  const names = new Set(silverProjection(aggregates, event));
+  return struct(silverFileSchema(event).fields.filter(({ name }) => names.has(name)));
 }

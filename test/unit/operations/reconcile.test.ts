@@ -424,17 +424,27 @@ test('dates are computed in parts when their windows exceed the memory for them'
   await lake.write(events.slice(0, 2_000));
   await lake.write(events.slice(2_000));
   await lake.stream(t);
-  const whole = await lake.elsewhere();
-  const tight = { ...whole.config, limits: { ...whole.config.limits, goldStateBytes: 50_000 } };
-  const [outcome] = await reconcile({ ...whole, config: tight });
-  assert.ok(outcome?.kind === 'reconciled');
-  assert.deepEqual(
-    outcome.tables.map(({ events: n, changedWindows }) => [n, changedWindows]),
-    [
-      [4_800, 0],
-      [4_800, 0],
-    ],
-  );
+  const reconcileTightly = async (): Promise<unknown> => {
+    const whole = await lake.elsewhere();
+    const limits = { ...whole.config.limits, goldStateBytes: 50_000 };
+    const [outcome] = await reconcile({ ...whole, config: { ...whole.config, limits } });
+    assert.ok(outcome?.kind === 'reconciled');
+    return outcome.tables.map(({ events: n, windowsByCause }) => [n, windowsByCause]);
+  };
+  assert.deepEqual(await reconcileTightly(), [
+    [4_800, {}],
+    [4_800, {}],
+  ]);
+  // Evidence is counted for each part anew: in hours that are far apart, and for the whole day.
+  const hours = ['00', '07', '12', '23'];
+  await lake.write(hours.map((hour) => ({ at: `${DATE}T${hour}:59:59Z`, late: true })));
+  await lake.stream(t);
+  assert.deepEqual(await reconcileTightly(), [
+    [4_804, { late: 4 }],
+    [4_804, { late: 1 }],
+  ]);
+  const report = (await lake.report()).filter((row) => row['measure'] === 'n');
+  assert.equal(report.length, 5);
 });
 
 test('the supervisor lists what is due, starts it on request, and refuses open dates', async (t) => {
@@ -494,8 +504,12 @@ test('the supervisor shows a failed date until it is reconciled, goes on with ot
   assert.deepEqual(((await listed()) as unknown[][])[0], [DATE, 'done', null]);
 
   await findAgain();
+  lake.wait(1_000);
   await reconcile(await lake.elsewhere(), { dates: [lost] });
   assert.deepEqual(((await listed()) as unknown[][])[2], [lost, 'done', null]);
+  await lake.write([{ at: `${lost}T08:20:00Z`, late: true }]);
+  await lake.stream(t);
+  assert.deepEqual(((await listed()) as unknown[][])[2], [lost, 'needed', 'late data']);
 });
 
 test('a dead letter that was retried is the cause of what it changed', async (t) => {
