@@ -67,6 +67,7 @@ export const NEMESES = [
   'source-outage',
   'rebalance',
   'move-unit',
+  'split-brain',
   'pause',
   'thread-death',
   'restart',

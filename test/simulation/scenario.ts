@@ -12,7 +12,7 @@ import {
   setDraining,
   setPaused,
 } from '../../src/supervisor/control.ts';
-import { unitsOf } from '../../src/supervisor/units.ts';
+import { parseUnit, unitsOf } from '../../src/supervisor/units.ts';
 import { checkTables } from './checks.ts';
 import { type Nemesis, pick } from './faults.ts';
 import type { Service } from './faults.ts';
@@ -338,6 +338,8 @@ class Run {
         }
         return;
       }
+      case 'split-brain':
+        return this.#splitBrain(laterMs);
       case 'pause':
         void setPaused(operator, true);
         world.time.schedule(laterMs, 'resume', () => void setPaused(operator, false));
@@ -349,6 +351,27 @@ class Run {
         return;
       }
     }
+  }
+
+  /**
+   * A node takes a unit that it has no lease for, as a zombie would: one of the two is fenced. Meanwhile
+   * an operator may move the unit.
+   */
+  #splitBrain(laterMs: number): void {
+    const { random, members, operator, time } = this.#world;
+    const unit = pick(random, this.#units());
+    const role = parseUnit(unit)!.kind === 'partition' ? 'worker' : 'writer';
+    const able = members.flatMap(({ host, process, nodes }) =>
+      (process?.nodes ?? [])
+        .filter((_, i) => nodes[i]?.includes(role))
+        .map((node) => ({ host, node })),
+    );
+    if (able.length === 0) return;
+    const { host, node } = pick(random, able);
+    host?.after(0, 'split brain', () => node.start(unit));
+    if (random.unit() < 0.5) return;
+    const nodeId = pick(random, this.#nodeIds());
+    time.schedule(laterMs, 'move', () => void pinUnit(operator, unit, nodeId));
   }
 
   /** A frozen process goes on later, as a zombie when it was replaced meanwhile. */
