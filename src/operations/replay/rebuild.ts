@@ -172,7 +172,7 @@ class Rebuild {
     }
     const adds: NewFile[] = [];
     const rowsByDate: Record<string, number> = {};
-    const records = await lake.bronzeFiles({ dates: bronzeDates });
+    const records = await lake.filesOfDates(bronzeDates);
     const rowsAll = records.reduce((sum, { file }) => sum + (numRecordsOf(file.stats) ?? 0), 0);
     let rowsRead = 0;
     const tags = { [REBUILT_TAG]: this.#key };

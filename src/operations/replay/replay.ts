@@ -45,7 +45,7 @@ export async function replay(
 ): Promise<ReplayReport> {
   const edit = new SilverEdit(lake, { range, dryRun: options.dryRun });
   try {
-    const files = await lake.bronzeFiles({ range });
+    const files = await lake.coveredFiles(range);
     // RP1: letters are committed before silver covers their records, so these are of all of `files`.
     await skipDeadLetters(edit, range);
     return await new Replay(edit, files, options.dryRun).run();

@@ -110,27 +110,42 @@ export class EditedLake {
   }
 
   /**
-   * Bronze files that silver covers and that may hold rows of the range or of the dates, the archive's
-   * included, in the order in which their records came.
+   * Bronze files that all of silver covers and that may hold rows of the range, the archive's included,
+   * in the order in which their records came.
    */
-  async bronzeFiles(select: {
-    readonly range?: BronzeRange;
-    readonly dates?: ReadonlySet<string>;
-  }): Promise<readonly TableFile[]> {
+  async coveredFiles(range: BronzeRange): Promise<readonly TableFile[]> {
     const covered = this.coveredBy(await this.silver.refresh());
-    await this.bronze.refresh();
-    const archived = await this.archive?.refresh();
+    const bronze = covered > 0 ? await this.bronze.snapshotAt(covered) : undefined;
+    return this.#recordFiles(bronze, (file) => mayHoldRange(file, range));
+  }
+
+  /**
+   * The newest bronze files of the dates, the archive's included, in the order in which their records
+   * came: a row of silver has its record there, however far the slowest bucket is.
+   */
+  async filesOfDates(dates: ReadonlySet<string>): Promise<readonly TableFile[]> {
+    return this.#recordFiles(await this.bronze.refresh(), ({ partitionValues }) => {
+      const date = partitionValues[BRONZE_DATE_COLUMN];
+      return typeof date !== 'string' || dates.has(date);
+    });
+  }
+
+  /** @param bronze read before the archive, where retention moves its files to */
+  async #recordFiles(
+    bronze: Snapshot | undefined,
+    isWanted: (file: LiveFile) => boolean,
+  ): Promise<readonly TableFile[]> {
     const files: TableFile[] = [];
+    const paths = new Set<string>();
     const add = (root: string, snapshot: Snapshot): void => {
       for (const file of snapshot.files()) {
-        const date = file.partitionValues[BRONZE_DATE_COLUMN];
-        if (select.dates && typeof date === 'string' && !select.dates.has(date)) continue;
-        if (select.range && !mayHoldRange(file, select.range)) continue;
+        if (!isWanted(file) || paths.has(file.path)) continue;
+        paths.add(file.path);
         files.push({ key: `${root}/${file.path}`, file });
       }
     };
-    if (covered > 0) add(this.bronze.root, await this.bronze.snapshotAt(covered));
-    if (this.archive && archived) add(this.archive.root, archived);
+    if (bronze) add(this.bronze.root, bronze);
+    if (this.archive) add(this.archive.root, await this.archive.refresh());
     // The first copy of an event stays: batches were ingested in the order of their offsets.
     const ingestedAt = new Map(
       files.map((one) => {

@@ -1,8 +1,10 @@
 /** Plain replay: what it puts back, and what it leaves alone while the stream goes on. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { rebuild } from '../../../src/operations/replay/rebuild.ts';
 import { replay } from '../../../src/operations/replay/replay.ts';
 import { WHOLE_RANGE } from '../../../src/operations/silver-edit/bronze-range.ts';
+import { silverAppId } from '../../../src/pipeline/progress.ts';
 import { openEditedLake } from '../../support/lake-operations.ts';
 import { covers, LakeFixture } from '../../support/lake-fixture.ts';
 
@@ -43,4 +45,20 @@ test('a dead letter that the stream commits meanwhile stays one (RP1)', async (t
   const { added } = await replay(lake, WHOLE_RANGE, REPLAY);
   assert.deepEqual([isStreamed, added], [true, 0]);
   assert.equal((await fixture.tables.silver.refresh()).numRecords(), 1);
+});
+
+test('a date is rebuilt while one silver writer is ahead of another (RB1)', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  const { bronze, silver } = fixture.tables;
+  await fixture.bronze([{ offset: 1, id: 'b' }], [covers(1, 2)], { 0: 2 });
+  await fixture.silver([{ offset: 1, id: 'b' }], 1, { silverRows: 1 });
+  const appId = silverAppId(fixture.config.name, bronze.tableId, 1);
+  await silver.commit({
+    operation: 'STREAMING UPDATE',
+    adds: [],
+    progress: [{ appId, expected: 1n, next: 2n }],
+  });
+  const [date] = await rebuild(lake, { kind: 'date', date: '2026-11-22' }, REPLAY);
+  assert.deepEqual([date!.state, date!.reason, date!.rows], ['rebuilt', undefined, 2]);
+  assert.equal((await silver.refresh()).numRecords(), 2);
 });
