@@ -71,6 +71,31 @@ export function deadLetterAppId(pipeline: string, bronzeTableId: string, bucket:
 }
 
 /**
+ * Under which schema a dedup bucket's dead letters were derived last; written when that changes. Its
+ * version is made by `schemaMark`.
+ */
+export function deadLetterSchemaAppId(
+  pipeline: string,
+  bronzeTableId: string,
+  bucket: number,
+): string {
+  return `tidemark:${pipeline}:dead-letter-schema:${bronzeTableId}:${bucket}`;
+}
+
+/**
+ * A schema version as the version of a txn, which may only grow though the schema may go back: the
+ * bronze version from which it is in use stands above it.
+ */
+export function schemaMark(bronzeVersion: number, schemaVersion: number): bigint {
+  return (BigInt(bronzeVersion) << 32n) | BigInt(schemaVersion);
+}
+
+/** The schema version of a `schemaMark`. */
+export function schemaOfMark(mark: bigint): number {
+  return Number(BigInt.asUintN(32, mark));
+}
+
+/**
  * Everything of the partitions' watermarks, of one topic or of all; what follows is `<partition>`, or
  * `<topicId>:<partition>`.
  */
@@ -109,7 +134,13 @@ export type LedgerCounter =
   | 'conflicts'
   | 'deadLetters'
   /** Dead letters that a retry took out again; each is counted once more as what it became. */
-  | 'retried';
+  | 'retried'
+  /** Silver rows that a restore took out. */
+  | 'takenOut'
+  /** Of those: came back, by a replay or another restore. */
+  | 'putBack'
+  /** Of those: a later copy of the event has their place, which makes them its duplicates. */
+  | 'replaced';
 
 /**
  * A running total in silver, kept as a txn so that checkpoints keep it: how many bronze rows became

@@ -4,7 +4,8 @@
  *
  * Invariants:
  * - SW1 Dead letters of a span are committed before its silver rows, each under its own txn; a crash
- *   between the two leaves dead letters that the next derivation recognises by version (P2, P6).
+ *   between the two leaves dead letters that the next derivation recognises by version (P2, P6). It
+ *   takes their schema, not the file's: under another one a row could be in both tables or in none.
  * - SW2 The dedup index holds exactly the ids of committed silver rows plus those of spans under way;
  *   when a commit fails, thread and index are thrown away and rebuilt from the table (P5). A guard on
  *   the count of edits makes a commit fail when rows came to silver by another way.
@@ -20,12 +21,15 @@ import { errorFields, type Logger } from '../../logger.ts';
 import { transferablesOf } from '../../pipeline/columns.ts';
 import { silverProjection } from '../../pipeline/gold/projection.ts';
 import { EVENT_TIME_TAG } from '../../pipeline/gold/silver-files.ts';
-import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
+import type { EventConfig, PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import {
   dateText,
   deadLetterAppId,
+  deadLetterSchemaAppId,
   type LedgerCounter,
   ledgerAppId,
+  schemaMark,
+  schemaOfMark,
   silverAppId,
   silverEditsAppId,
   watermarkAppId,
@@ -94,6 +98,8 @@ type Effect = StageEffect<DerivedSilver>;
 
 /** A span takes in no further bronze version once it has this many rows. */
 const SPAN_ROWS = 200_000;
+/** A writer that is stopped between a span's two commits has this long for the second. */
+const FINISH_MS = 5_000;
 /** Totals that the stream moves. */
 const STREAM_COUNTERS = [
   'bronzeRows',
@@ -110,8 +116,16 @@ interface BucketSet {
   covered: number;
   /** Bronze version up to which dead letters are committed; not below `covered` (SW1). */
   deadCovered: number;
-  /** The dead-letter txn of each bucket as it stands. */
-  readonly deadBefore: Map<number, bigint | undefined>;
+  /** Schema version of the dead letters beyond `covered` that were there at the start (SW1). */
+  readonly deadSchema: number | undefined;
+  /** The dead-letter txns of each bucket as they stand. */
+  readonly deadBefore: Map<number, DeadProgress>;
+}
+
+interface DeadProgress {
+  readonly covered: bigint | undefined;
+  /** Undefined in a table from before it was kept. */
+  readonly schemaVersion: number | undefined;
 }
 
 /** The silver writer of a shard's dedup buckets. */
@@ -122,15 +136,23 @@ export function silverWriter(
   const { shard } = deps;
   const silverId = (bucket: number): string => silverAppId(config.name, bronze.tableId, bucket);
   const deadId = (bucket: number): string => deadLetterAppId(config.name, bronze.tableId, bucket);
+  const deadSchemaId = (bucket: number): string =>
+    deadLetterSchemaAppId(config.name, bronze.tableId, bucket);
   let thread: ComputeThread<SilverThreadApi>;
   let dedupThread: ComputeThread<DedupThreadApi> | undefined;
   let archive: DedupArchive;
   let set: BucketSet;
+  /** Aborts FINISH_MS after the incarnation's signal. */
+  let finishing: AbortController;
   const editsId = silverEditsAppId(config.name, bronze.tableId);
   let edits: bigint | undefined;
   let totals = new Map<LedgerCounter, bigint | undefined>();
 
   const open = async (context: EffectContext<Message>): Promise<void> => {
+    const finish = new AbortController();
+    finishing = finish;
+    const startFinish = () => ambient.clock.after(FINISH_MS, () => finish.abort(), { unref: true });
+    context.signal.addEventListener('abort', startFinish, { once: true });
     const [upstream, own, dead] = await Promise.all([
       bronze.refresh(),
       silver.refresh(),
@@ -141,6 +163,7 @@ export function silverWriter(
         bucket,
         silver: own.progress(silverId(bucket)),
         dead: dead.progress(deadId(bucket)),
+        mark: dead.progress(deadSchemaId(bucket)),
       })),
     );
     const covered = Math.max(...sets.map((some) => some.covered));
@@ -178,6 +201,7 @@ export function silverWriter(
       buckets: bucketsOf(shard),
       covered: level,
       deadCovered: level,
+      deadSchema: undefined,
       deadBefore: new Map(sets.flatMap(({ deadBefore }) => [...deadBefore])),
     };
   };
@@ -224,15 +248,43 @@ export function silverWriter(
     return { inputs, upTo, transfer };
   };
 
+  /**
+   * SW1: the schema of a span that dead letters are committed of, when it is not the file's.
+   * @throws PipelineError invalid when silver does not declare it
+   */
+  const earlierEvent = (
+    { after }: Versions,
+    { deadCovered, deadSchema }: BucketSet,
+  ): EventConfig | undefined => {
+    const own = config.event.schemaVersion;
+    if (after >= deadCovered || (deadSchema ?? own) === own) return undefined;
+    const declared = otherEvents(silver.snapshot.configuration, config.event);
+    const event = declared.find(({ schemaVersion }) => schemaVersion === deadSchema);
+    if (event) return event;
+    throw new PipelineError(
+      'invalid',
+      'TM_SCHEMA_MISMATCH',
+      `dead letters up to bronze version ${deadCovered} were derived under schema version ` +
+        `${deadSchema}, which silver does not declare; run the pipeline file of that version until ` +
+        'silver has caught up, then this one again',
+      { context: { table: silver.root, schemaVersion: deadSchema, bronzeVersion: deadCovered } },
+    );
+  };
+
   const derive = async (
     wanted: Versions,
-    { buckets, deadCovered }: BucketSet,
+    from: BucketSet,
     context: EffectContext<Message>,
   ): Promise<{ readonly span: Versions; readonly derived: DerivedSilver }> => {
-    const { inputs, upTo, transfer } = await readInputs(wanted);
+    const { buckets, deadCovered } = from;
+    const earlier = earlierEvent(wanted, from);
+    const { inputs, upTo, transfer } = await readInputs(
+      earlier ? { ...wanted, upTo: Math.min(wanted.upTo, deadCovered) } : wanted,
+    );
     crashPoint('s.upstream.read');
     const owned = buckets.length === config.dedupBuckets ? undefined : new Set(buckets);
-    const rows = await deriveRows({ inputs, deadCovered, buckets: owned }, transfer);
+    const call = { inputs, deadCovered, buckets: owned, earlierEvent: earlier };
+    const rows = await deriveRows(call, transfer);
     crashPoint('s.rows.derived');
     const modifiedMs = Math.round(ambient.clock.nowMs());
     const silverFiles = rows.silver.map(async (file): Promise<NewFile> => {
@@ -243,7 +295,7 @@ export function silverWriter(
         store.put(fingerprintKey(silver.root, path), file.fingerprints),
       ]);
       crashPoint('s.file.put.acked');
-      deps.goldCache.put(`${silver.root}/${path}`, file.goldBatch);
+      if (!earlier) deps.goldCache.put(`${silver.root}/${path}`, file.goldBatch);
       return {
         path,
         partitionValues: { _event_date: dateText(file.dateDays) },
@@ -312,20 +364,25 @@ export function silverWriter(
     // SW1
     if (derived.dead.length > 0) {
       const next = BigInt(span.upTo);
+      const { schemaVersion } = config.event;
+      const mark = schemaMark(span.upTo, schemaVersion);
       await settled(
         deadLetter.commit({
           operation: 'STREAMING UPDATE',
           adds: derived.dead,
-          progress: target.buckets.map((bucket) => ({
-            appId: deadId(bucket),
-            expected: target.deadBefore.get(bucket),
-            next,
-          })),
+          progress: target.buckets.flatMap((bucket): ProgressUpdate[] => {
+            const before = target.deadBefore.get(bucket)!;
+            const covered = { appId: deadId(bucket), expected: before.covered, next };
+            if (before.schemaVersion === schemaVersion) return [covered];
+            return [covered, { appId: deadSchemaId(bucket), expected: 'any', next: mark }];
+          }),
           lineage: { stage: 'dead-letter', ...lineage },
           signal: context.signal,
         }),
       );
-      for (const bucket of target.buckets) target.deadBefore.set(bucket, next);
+      for (const bucket of target.buckets) {
+        target.deadBefore.set(bucket, { covered: next, schemaVersion });
+      }
       target.deadCovered = span.upTo;
     }
     const expected = versionOrNone(span.after);
@@ -361,7 +418,7 @@ export function silverWriter(
         ],
         guards: [{ appId: editsId, expected: edits }],
         lineage: { stage: 'silver', ...lineage },
-        signal: context.signal,
+        signal: derived.dead.length > 0 ? finishing.signal : context.signal,
       }),
     );
     totals = new Map(STREAM_COUNTERS.map((counter, i) => [counter, ledger[i]!.next]));
@@ -453,15 +510,19 @@ function bucketSets(
     readonly bucket: number;
     readonly silver: bigint | undefined;
     readonly dead: bigint | undefined;
+    readonly mark: bigint | undefined;
   }[],
 ): BucketSet[] {
   const sets = new Map<string, BucketSet>();
-  for (const { bucket, silver, dead } of standing) {
+  for (const { bucket, silver, dead, mark } of standing) {
     const covered = Number(silver ?? 0n);
     const deadCovered = Math.max(covered, Number(dead ?? 0n));
-    const key = `${covered}:${deadCovered}`;
-    const known = sets.get(key) ?? { buckets: [], covered, deadCovered, deadBefore: new Map() };
-    known.deadBefore.set(bucket, dead);
+    const schemaVersion = mark === undefined ? undefined : schemaOfMark(mark);
+    const deadSchema = deadCovered > covered ? schemaVersion : undefined;
+    const key = `${covered}:${deadCovered}:${deadSchema}`;
+    const empty = { buckets: [], covered, deadCovered, deadSchema, deadBefore: new Map() };
+    const known: BucketSet = sets.get(key) ?? empty;
+    known.deadBefore.set(bucket, { covered: dead, schemaVersion });
     sets.set(key, { ...known, buckets: [...known.buckets, bucket] });
   }
   return [...sets.values()].sort((a, b) => a.covered - b.covered);

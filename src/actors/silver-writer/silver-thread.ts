@@ -56,8 +56,19 @@ export function createSilverThreadApi(
   codec: ParquetCodec = createParquetCodec(),
 ) {
   const { index, calls } = createDedupCalls(shard, headBytesMax);
-  const deriver = new SilverDeriver({ event, late, otherEvents }, index);
-  const encoder = new SilverEncoder(codec, event, goldColumns);
+  const own = {
+    deriver: new SilverDeriver({ event, late, otherEvents }, index),
+    encoder: new SilverEncoder(codec, event, goldColumns),
+  };
+  const underSchema = (earlier: EventConfig): typeof own => {
+    const isOther = ({ schemaVersion }: EventConfig): boolean =>
+      schemaVersion !== earlier.schemaVersion;
+    const others = [event, ...otherEvents].filter(isOther);
+    return {
+      deriver: new SilverDeriver({ event: earlier, late, otherEvents: others }, index),
+      encoder: new SilverEncoder(codec, earlier, []),
+    };
+  };
 
   const api = {
     ...calls,
@@ -68,7 +79,10 @@ export function createSilverThreadApi(
       readonly deadCovered: number;
       /** Buckets to derive rows of; undefined: all there are. */
       readonly buckets: ReadonlySet<number> | undefined;
+      /** One of `otherEvents` instead of the thread's own; its rows come without columns for gold. */
+      readonly earlierEvent: EventConfig | undefined;
     }): Promise<Transferring<DerivedRows>> {
+      const { deriver, encoder } = call.earlierEvent ? underSchema(call.earlierEvent) : own;
       const totals = new SpanTotals();
       const silver: EncodedSilverFile[] = [];
       const dead: EncodedDeadLetterFile[] = [];

@@ -8,12 +8,17 @@ import { spawn } from '../../../src/actors/runtime/actor.ts';
 import { silverWriter } from '../../../src/actors/silver-writer/actor.ts';
 import { rowsOfShard, shardOf } from '../../../src/actors/silver-writer/shard.ts';
 import { systemAmbient } from '../../../src/ambient.ts';
+import { schemaProperties } from '../../../src/engine/declared-schema.ts';
+import { PipelineError } from '../../../src/errors.ts';
 import { silentLogger } from '../../../src/logger.ts';
 import { columnOf } from '../../../src/pipeline/columns.ts';
+import type { PipelineConfig } from '../../../src/pipeline/pipeline-config.ts';
 import {
   deadLetterAppId,
+  deadLetterSchemaAppId,
   type LedgerCounter,
   ledgerAppId,
+  schemaMark,
   silverAppId,
 } from '../../../src/pipeline/progress.ts';
 import {
@@ -22,7 +27,7 @@ import {
   IdHasher,
 } from '../../../src/pipeline/silver/fingerprints.ts';
 import { silverFileSchema } from '../../../src/pipeline/silver/tables.ts';
-import { primitive } from '../../../src/pipeline/types.ts';
+import { primitive, struct } from '../../../src/pipeline/types.ts';
 import type { DeltaTable } from '../../../src/storage/delta/delta-table.ts';
 import { EmbeddedWorkQueue } from '../../../src/storage/queue/embedded-work-queue.ts';
 import { MemoryStateStore } from '../../../src/storage/state/memory-state-store.ts';
@@ -30,16 +35,19 @@ import { covers, type FixtureRecord, LakeFixture, TOPIC_ID } from '../../support
 
 const BUCKETS = 2;
 
-/** Runs shard `number` of `count` until it covers bronze. */
-async function runShard(lake: LakeFixture, number: number, count: number): Promise<void> {
-  const { config, tables, store } = lake;
+interface Run {
+  readonly config?: PipelineConfig;
+  readonly onCovered?: (version: number) => void;
+}
+
+/** Starts shard `number` of `count`; `close` stops it. */
+function startShard(lake: LakeFixture, number: number, count: number, run: Run = {}) {
+  const { tables, store } = lake;
   const queue = new EmbeddedWorkQueue({ ambient: systemAmbient, logger: silentLogger });
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const head = (await tables.bronze.refresh()).version;
   const actor = spawn(
     silverWriter({
       ...tables,
-      config,
+      config: run.config ?? lake.config,
       shard: shardOf(number, count, BUCKETS),
       topic: { topic: 'usage', topicId: TOPIC_ID, partitionCount: 1 },
       store,
@@ -49,19 +57,61 @@ async function runShard(lake: LakeFixture, number: number, count: number): Promi
       goldCache: new BatchCache(0),
       ambient: systemAmbient,
       logger: silentLogger,
-      onCovered: (version) => {
-        if (version >= head) resolve();
-      },
+      onCovered: run.onCovered ?? (() => undefined),
       onCommitted: () => undefined,
     }),
     { ambient: systemAmbient, logger: silentLogger },
   );
+  const close = async (): Promise<void> => {
+    await actor.stop();
+    await queue.close();
+  };
+  return { actor, close };
+}
+
+/** Runs shard `number` of `count` until it covers bronze. */
+async function runShard(
+  lake: LakeFixture,
+  number: number,
+  count: number,
+  config = lake.config,
+): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const head = (await lake.tables.bronze.refresh()).version;
+  const onCovered = (version: number): void => {
+    if (version >= head) resolve();
+  };
+  const { actor, close } = startShard(lake, number, count, { config, onCovered });
   const ended = actor.stopped.then((reason) => assert.fail(`stopped: ${reason.kind}`));
   await Promise.race([promise, ended]);
   void ended.catch(() => undefined);
-  await actor.stop();
-  await queue.close();
+  await close();
 }
+
+/** Runs the only shard and stops it when a table was asked for a commit, which is done or lost. */
+async function stopAtCommit(
+  lake: LakeFixture,
+  table: 'deadLetter' | 'silver',
+  outcome: 'done' | 'lost',
+  config = lake.config,
+): Promise<void> {
+  const target = lake.tables[table];
+  const commit = target.commit.bind(target);
+  const { actor, close } = startShard(lake, 0, 1, { config });
+  target.commit = async (request) => {
+    const pending = outcome === 'done' ? commit(request) : Promise.reject(KILLED);
+    try {
+      return await pending;
+    } finally {
+      void actor.stop();
+    }
+  };
+  await actor.stopped;
+  await close();
+  target.commit = commit;
+}
+
+const KILLED = new PipelineError('unavailable', 'TM_STORE_UNAVAILABLE', 'the process was killed');
 
 function bucketOf(id: string): number {
   const words = new Uint32Array(6);
@@ -175,4 +225,82 @@ test('SW1 dead letters of one bucket that outran silver are not written again', 
   const poison = [4, 9].filter((offset) => bucketOfOffset(0, offset, 0, BUCKETS) === 0);
   assert.equal(written, poison.length);
   assert.equal(total(lake, 'deadLetters'), 2n);
+});
+
+/** The fixture's pipeline file with a second schema version, in which `customer` is required. */
+async function declareStricter(lake: LakeFixture): Promise<PipelineConfig> {
+  const { event } = lake.config;
+  const fields = event.schema.fields.map((field) =>
+    field.name === 'customer' ? { ...field, nullable: false } : field,
+  );
+  const stricter = { ...event, schemaVersion: 2, schema: struct(fields) };
+  const outcome = await lake.tables.silver.commit({
+    operation: 'CHANGE SCHEMA',
+    adds: [],
+    progress: [],
+    metadata: { configuration: schemaProperties(stricter) },
+  });
+  assert.equal(outcome.kind, 'committed');
+  return { ...lake.config, event: stricter };
+}
+
+test("SW1 a span whose dead letters are in is finished under their schema, later ones under the file's", async (t) => {
+  for (const isStricterLater of [true, false]) {
+    const lake = await LakeFixture.open(t);
+    const stricter = await declareStricter(lake);
+    const [before, after] = isStricterLater ? [lake.config, stricter] : [stricter, lake.config];
+    await addBronze(lake, 0, ['a', undefined]);
+    await stopAtCommit(lake, 'silver', 'lost', before);
+    assert.deepEqual(await silverIds(lake), []);
+    await addBronze(lake, 2, ['b', undefined]);
+    await runShard(lake, 0, 1, after);
+    assert.deepEqual(await silverIds(lake), isStricterLater ? ['a'] : ['b']);
+    await lake.tables.deadLetter.refresh();
+    assert.equal(rowsOf(lake.tables.deadLetter), 3);
+    assert.equal(total(lake, 'deadLetters'), 3n);
+    // And back to the first file: the mark of the schema follows each change, down too.
+    await addBronze(lake, 4, ['c', undefined]);
+    await stopAtCommit(lake, 'silver', 'lost', after);
+    await runShard(lake, 0, 1, before);
+    assert.deepEqual(await silverIds(lake), isStricterLater ? ['a'] : ['b', 'c']);
+    await lake.tables.deadLetter.refresh();
+    assert.equal(rowsOf(lake.tables.silver)! + rowsOf(lake.tables.deadLetter)!, 6);
+  }
+});
+
+test('SW1 dead letters of a schema that silver does not declare stop the writer, which says so', async (t) => {
+  const lake = await openLake(t);
+  const { bronze, deadLetter } = lake.tables;
+  await deadLetter.commit({
+    operation: 'STREAMING UPDATE',
+    adds: [],
+    progress: [0, 1].flatMap((bucket) => [
+      {
+        appId: deadLetterAppId(lake.config.name, bronze.tableId, bucket),
+        expected: undefined,
+        next: 2n,
+      },
+      {
+        appId: deadLetterSchemaAppId(lake.config.name, bronze.tableId, bucket),
+        expected: undefined,
+        next: schemaMark(2, 9),
+      },
+    ]),
+  });
+  const onCovered = (version: number): void => {
+    if (version > 0) void actor.stop();
+  };
+  const { actor, close } = startShard(lake, 0, 1, { onCovered });
+  const reason = await actor.stopped;
+  assert.ok(reason.kind === 'failed');
+  assert.match(reason.error.message, /schema version 9, which silver does not declare/);
+  assert.deepEqual(await silverIds(lake), []);
+  await close();
+});
+
+test('SW1 a writer that is stopped after the dead letters still commits the silver rows', async (t) => {
+  const lake = await openLake(t);
+  await stopAtCommit(lake, 'deadLetter', 'done');
+  assert.equal(rowsOf(lake.tables.deadLetter), 2);
+  assert.deepEqual(await silverIds(lake), ALL);
 });
