@@ -2,9 +2,9 @@
  * `npm run bench`: Tidemark beside Spark on the same events, the same broker and the same machine, as
  * ratios. Linux only. Every figure is also a line of JSON in `.tools/bench-results.jsonl`.
  *
- * `npm run bench -- [--only throughput|bronze|freshness|scaling|dedup] [--rounds N] [--events N] [--no-spark]
- *   [--seconds N] [--rate N] [--profile] [--ids N]`. `dedup` needs 8 GB of disk at its 100,000,000 ids
- * and runs only when it is asked for.
+ * `npm run bench -- [--only throughput|bronze|freshness|scaling|dedup|reconcile] [--rounds N] [--events N]
+ *   [--no-spark] [--seconds N] [--rate N] [--profile] [--ids N] [--rows N]`. `dedup` and `reconcile` need
+ * 8 to 10 GB of disk at their 100,000,000 ids and rows, and run only when they are asked for.
  *
  * Invariants:
  * - BN1 A run whose tables differ from the generator's truth ends the benchmark with exit code 1.
@@ -22,9 +22,10 @@ import { dedupText, measureDedup } from './dedup.ts';
 import { type Freshness, measureFreshness } from './freshness.ts';
 import { loadAverage } from './measured-process.ts';
 import { profileTidemark, type ThreadProfile } from './profile.ts';
+import { measureReconcile, reconcileText } from './reconcile.ts';
 import { measureScaling, scalingText } from './scaling.ts';
 
-const SECTIONS = ['throughput', 'bronze', 'freshness', 'scaling', 'dedup'] as const;
+const SECTIONS = ['throughput', 'bronze', 'freshness', 'scaling', 'dedup', 'reconcile'] as const;
 type Section = (typeof SECTIONS)[number];
 
 const { values: options } = parseArgs({
@@ -37,6 +38,7 @@ const { values: options } = parseArgs({
     'no-spark': { type: 'boolean', default: false },
     profile: { type: 'boolean', default: false },
     ids: { type: 'string', default: '100000000' },
+    rows: { type: 'string', default: '100000000' },
   },
 });
 const rounds = Number(options.rounds);
@@ -215,6 +217,13 @@ if (options.only === 'dedup') {
   for (const [name, some] of Object.entries(figures)) {
     if (typeof some === 'object') process.stdout.write(dedupText(name, some));
   }
+  process.exit();
+}
+if (options.only === 'reconcile') {
+  const load = loadAverage();
+  const figures = await measureReconcile(Number(options.rows), note);
+  record('reconcile', { load, ...figures });
+  process.stdout.write(reconcileText(figures));
   process.exit();
 }
 const bench = await openEnvironment();

@@ -52,8 +52,15 @@ export class MeasuredProcess {
   readonly #child: ChildProcess;
   #peakRssBytes = 0;
 
-  constructor(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  /** @param cwd default: this process's own */
+  constructor(
+    command: string,
+    args: readonly string[],
+    env: NodeJS.ProcessEnv = {},
+    cwd: string | undefined = undefined,
+  ) {
     const child = spawn(command, args, {
+      cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...env },
     });
