@@ -15,6 +15,8 @@
  * - GW5 Late rows for a final date change nothing of it: the commit marks the date instead (P7).
  * - GW6 An aggregate that covers nothing yet begins with silver's newest snapshot, a date at a time, and
  *   appears in one commit: the commits that made silver may be gone from its log.
+ * - GW7 Slots that are computed again are loaded and stored a date at a time: a rebuild or restore of a
+ *   year takes no more memory than its largest date.
  */
 import type { Ambient } from '../../ambient.ts';
 import { crashPoint } from '../../crash-points.ts';
@@ -24,6 +26,7 @@ import { transferablesOf } from '../../pipeline/columns.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import { streamingTags } from '../../pipeline/gold/gold-tags.ts';
 import { silverFileOf } from '../../pipeline/gold/silver-files.ts';
+import { mayHold, type PlannedSlot } from '../../pipeline/gold/slots.ts';
 import { TumblingWindows } from '../../pipeline/gold/windows.ts';
 import { dateText, goldAppId, goldEditsAppId, goldLateAppId } from '../../pipeline/progress.ts';
 import type { DeltaTable, Snapshot } from '../../storage/delta/delta-table.ts';
@@ -38,13 +41,7 @@ import { decideStage, type StageState, startStage } from '../stage-writer/behavi
 import type { Span, StageEffect, StageMessage } from '../stage-writer/messages.ts';
 import type { GoldThreadApi, GoldThreadData, SilverInput } from './gold-thread.ts';
 import { SlotIndex } from './slot-index.ts';
-import {
-  type AggregateProgress,
-  type LateMark,
-  type PlannedSlot,
-  planSpan,
-  type SilverChange,
-} from './span-plan.ts';
+import { type AggregateProgress, type LateMark, planSpan, type SilverChange } from './span-plan.ts';
 
 export interface GoldWriterDependencies {
   readonly config: PipelineConfig;
@@ -121,21 +118,36 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
   const begin = async (upstream: Snapshot, context: EffectContext<Message>): Promise<void> => {
     const names = [...tables.keys()].filter((name) => coveredBy.get(name) === 0);
     if (names.length === 0 || upstream.version === 0) return;
-    const files = upstream.files().map(silverFileOf);
-    const slots: DerivedGold['slots'][number][] = [];
-    const marks: LateMark[] = [];
-    for (const [, removes] of Map.groupBy(files, ({ date }) => date)) {
-      const change = { version: upstream.version, adds: [], removes };
-      const { recompute, ...plan } = planSpan([change], names.map(progressOf));
-      await thread.call('stage', { inputs: [], recompute });
-      await loadSlotsAt(recompute, upstream, context);
-      if (context.signal.aborted) return;
-      slots.push(...(await storeSlots(upstream.version)));
-      marks.push(...plan.marks);
-    }
+    const removes = upstream.files().map(silverFileOf);
+    const change = { version: upstream.version, adds: [], removes };
+    const { recompute, marks } = planSpan([change], names.map(progressOf));
+    const slots = await recomputeSlots(recompute, upstream.version, context, (part) =>
+      loadSlotsAt(part, upstream, context),
+    );
+    if (context.signal.aborted) return;
     const span = { spanId: 0, after: 0, upTo: upstream.version };
     await Promise.all(names.map((name) => commitTable(name, span, { slots, marks }, context)));
   };
+
+  /** GW7. @param load makes slots of one date resident as of `silverVersion` */
+  const recomputeSlots = async (
+    slots: readonly PlannedSlot[],
+    silverVersion: number,
+    context: EffectContext<Message>,
+    load: (part: readonly PlannedSlot[]) => Promise<void>,
+  ): Promise<DerivedGold['slots']> => {
+    const stored: DerivedGold['slots'][number][] = [];
+    for (const part of Map.groupBy(slots, dateOfSlot).values()) {
+      await thread.call('recompute', { slots: part });
+      await load(part);
+      if (context.signal.aborted) break;
+      stored.push(...(await storeSlots(silverVersion)));
+    }
+    return stored;
+  };
+
+  const dateOfSlot = ({ aggregate, slot }: PlannedSlot): string =>
+    dateText(grids.get(aggregate)!.dateOfSlot(slot));
 
   const progressOf = (name: string): AggregateProgress => ({
     name,
@@ -203,12 +215,15 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
       }
       return [{ input, aggregates }];
     });
-    const staged = { inputs: (await Promise.all(read)).flat(), recompute };
+    const staged = { inputs: (await Promise.all(read)).flat(), complete: recompute };
     crashPoint('g.upstream.read');
+    const again = await recomputeSlots(recompute, span.upTo, context, (part) =>
+      loadSlots(part, span.upTo, context),
+    );
     const missing = await thread.call('stage', staged, [...transfer]);
     await loadSlots(missing, span.after, context);
-    await loadSlots(recompute, span.upTo, context);
-    const slots = await storeSlots(span.upTo);
+    if (context.signal.aborted) return;
+    const slots = [...again, ...(await storeSlots(span.upTo))];
     const costMs = ambient.clock.monotonicMs() - startedMs;
     pauseMs = Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, PACE * costMs));
     context.tell({ kind: 'derived', span, derived: { slots, marks } });
@@ -275,18 +290,14 @@ export function goldWriter(deps: GoldWriterDependencies): ActorDefinition<State,
     context: EffectContext<Message>,
   ): Promise<void> => {
     await thread.call('load', { input: undefined, slots: missing });
-    const dates = new Map<string, PlannedSlot[]>();
-    for (const slot of missing) {
-      const date = dateText(grids.get(slot.aggregate)!.dateOfSlot(slot.slot));
-      dates.set(date, [...(dates.get(date) ?? []), slot]);
-    }
+    const dates = Map.groupBy(missing, dateOfSlot);
     const wanted: { readonly path: string; readonly slots: readonly PlannedSlot[] }[] = [];
     for (const file of before.files()) {
       const near = dates.get(file.partitionValues['_event_date'] ?? '');
       if (!near) continue;
-      const { path, minMicros, maxMicros } = silverFileOf(file);
-      const slots = near.filter((s) => s.startMicros <= maxMicros && s.endMicros > minMicros);
-      if (slots.length > 0) wanted.push({ path, slots });
+      const described = silverFileOf(file);
+      const slots = near.filter((slot) => mayHold(described, slot));
+      if (slots.length > 0) wanted.push({ path: file.path, slots });
     }
     for (let from = 0; from < wanted.length && !context.signal.aborted; from += CONCURRENCY) {
       await Promise.all(

@@ -4,18 +4,18 @@
  *
  * Invariant GT1: a slot is either absent or holds every silver row of its windows up to the span
  * before the staged one; rows of a staged span are added to all its slots or the thread is thrown away.
- * Slots that lost rows in the span are loaded as of its end instead, and take in no staged row.
+ * Slots that are computed again are loaded as of the span's end instead, and take in no staged row.
  */
 import { type ColumnBatch } from '../../pipeline/columns.ts';
 import { GoldAggregator } from '../../pipeline/gold/gold-aggregator.ts';
 import { silverProjectionSchema } from '../../pipeline/gold/projection.ts';
+import { type PlannedSlot, type SlotName, slotSpan } from '../../pipeline/gold/slots.ts';
 import type { AggregateConfig, EventConfig } from '../../pipeline/pipeline-config.ts';
 import { computeStats } from '../../storage/delta/stats.ts';
 import type { ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
 import { GOLD_ENCODING } from '../file-settings.ts';
 import { serveThread, Transferring } from '../runtime/compute-thread.ts';
-import type { PlannedSlot } from './span-plan.ts';
 
 export interface GoldThreadData {
   readonly aggregates: readonly AggregateConfig[];
@@ -52,17 +52,25 @@ export function createGoldThreadApi(
   );
   let staged: readonly { readonly batch: ColumnBatch; readonly aggregates: ReadonlySet<string> }[] =
     [];
-  /** Slots by aggregate that are loaded as of the span's end. */
-  let recomputed = new Map<string, ReadonlySet<number>>();
+  /** Slots by aggregate that are to be encoded as they are loaded. */
+  let recomputing = new Map<string, ReadonlySet<number>>();
+  /** Slots by aggregate that take in no staged row. */
+  let complete = new Map<string, ReadonlySet<number>>();
 
   function columnsOf(input: SilverInput): ColumnBatch {
     return 'batch' in input ? input.batch : codec.decode(input.parquet, projection);
   }
 
   const api = {
+    /** Forgets slots, which are then loaded and encoded as they are. */
+    recompute(call: { readonly slots: readonly SlotName[] }): void {
+      recomputing = slotsByAggregate(call.slots);
+      for (const { aggregate, slot } of call.slots) aggregators.get(aggregate)!.drop(slot);
+    },
+
     /**
-     * Takes the silver rows of a span, each file for the aggregates that want it, and forgets the
-     * slots to recompute.
+     * Takes the silver rows of a span, each file for the aggregates that want it.
+     * @param call.complete slots that were computed again as of the span's end
      * @returns the slots that the rows touch and that must be loaded as of the span's start
      */
     stage(call: {
@@ -70,21 +78,18 @@ export function createGoldThreadApi(
         readonly input: SilverInput;
         readonly aggregates: readonly string[];
       }[];
-      readonly recompute: readonly { readonly aggregate: string; readonly slot: number }[];
+      readonly complete: readonly SlotName[];
     }): readonly PlannedSlot[] {
       staged = call.inputs.map(({ input, aggregates: names }) => ({
         batch: columnsOf(input),
         aggregates: new Set(names),
       }));
-      recomputed = slotsByAggregate(call.recompute);
+      complete = slotsByAggregate(call.complete);
       const missing: PlannedSlot[] = [];
       for (const [aggregate, aggregator] of aggregators) {
-        const again = recomputed.get(aggregate);
-        for (const slot of again ?? []) aggregator.drop(slot);
         for (const slot of touched(aggregate, aggregator)) {
-          if (aggregator.isResident(slot) || again?.has(slot)) continue;
-          const { startMicros, endMicros } = aggregator.slotRange(slot);
-          missing.push({ aggregate, slot, startMicros, endMicros });
+          if (!aggregator.isResident(slot))
+            missing.push(slotSpan(aggregate, aggregator.windows, slot));
         }
       }
       return missing;
@@ -93,7 +98,7 @@ export function createGoldThreadApi(
     /** Makes absent slots resident with the rows of one silver file that lie in them. */
     load(call: {
       readonly input: SilverInput | undefined;
-      readonly slots: readonly { readonly aggregate: string; readonly slot: number }[];
+      readonly slots: readonly SlotName[];
     }): void {
       for (const { aggregate, slot } of call.slots) {
         const aggregator = aggregators.get(aggregate)!;
@@ -105,19 +110,16 @@ export function createGoldThreadApi(
         aggregators.get(aggregate)!.add(batch, { onlySlots });
     },
 
-    /** Adds the staged rows and encodes every slot that they touched or that was recomputed. */
+    /** Adds the staged rows and encodes every slot that they touched or that is to be recomputed. */
     finish(call: { readonly silverVersion: number }): Transferring<readonly EncodedSlot[]> {
       const encoded: EncodedSlot[] = [];
       for (const [aggregate, aggregator] of aggregators) {
-        const again = recomputed.get(aggregate) ?? new Set();
-        const onlySlots = new Set(
-          [...touched(aggregate, aggregator)].filter((slot) => !again.has(slot)),
-        );
+        const onlySlots = touched(aggregate, aggregator);
         for (const { batch, aggregates: names } of staged) {
           // GT1
           if (names.has(aggregate)) aggregator.add(batch, { onlySlots });
         }
-        for (const slot of [...onlySlots, ...again]) {
+        for (const slot of [...onlySlots, ...(recomputing.get(aggregate) ?? [])]) {
           const rows = aggregator.rows(slot, {
             source: 'streaming',
             isFinal: false,
@@ -137,7 +139,8 @@ export function createGoldThreadApi(
         }
       }
       staged = [];
-      recomputed = new Map();
+      recomputing = new Map();
+      complete = new Map();
       evict();
       return new Transferring(
         encoded,
@@ -146,19 +149,19 @@ export function createGoldThreadApi(
     },
   };
 
-  function slotsByAggregate(
-    slots: readonly { readonly aggregate: string; readonly slot: number }[],
-  ): Map<string, ReadonlySet<number>> {
+  function slotsByAggregate(slots: readonly SlotName[]): Map<string, ReadonlySet<number>> {
     const grouped = Map.groupBy(slots, ({ aggregate }) => aggregate);
     return new Map([...grouped].map(([name, own]) => [name, new Set(own.map(({ slot }) => slot))]));
   }
 
+  /** Slots that staged rows are added to. */
   function touched(aggregate: string, aggregator: GoldAggregator): ReadonlySet<number> {
     const slots = new Set<number>();
     for (const { batch, aggregates: names } of staged) {
       if (!names.has(aggregate)) continue;
       for (const slot of aggregator.slotsTouched(batch)) slots.add(slot);
     }
+    for (const slot of complete.get(aggregate) ?? []) slots.delete(slot);
     return slots;
   }
 

@@ -6,7 +6,8 @@
  * - SP2 A final date is left as it is: what came for it after the version it was computed from becomes
  *   a mark, which makes the date wait for the next reconciliation (P7).
  */
-import { dateDaysOf, type SilverFile } from '../../pipeline/gold/silver-files.ts';
+import type { SilverFile } from '../../pipeline/gold/silver-files.ts';
+import { mayHold, type PlannedSlot, slotsOfDate } from '../../pipeline/gold/slots.ts';
 import type { TumblingWindows } from '../../pipeline/gold/windows.ts';
 
 /** A silver commit that changed rows; files that were merely rearranged are left out. */
@@ -24,14 +25,6 @@ export interface AggregateProgress {
   readonly covered: number;
   /** @see SlotIndex */
   finalVersion(date: string): number | undefined;
-}
-
-/** A slot of an aggregate, with the event times it takes in: inclusive and exclusive micros. */
-export interface PlannedSlot {
-  readonly aggregate: string;
-  readonly slot: number;
-  readonly startMicros: number;
-  readonly endMicros: number;
 }
 
 /** Late data for a final date, the last silver version that brought some. */
@@ -74,8 +67,8 @@ export function planSpan(
       for (const file of adds) if (open(file)) wanted.get(file.path)!.push(aggregate.name);
       for (const file of removes) {
         if (!open(file)) continue;
-        for (const slot of slotsOfFile(aggregate, file)) {
-          recompute.set(`${slot.aggregate} ${slot.slot}`, slot);
+        for (const slot of slotsOfDate(aggregate.name, aggregate.windows, file.date)) {
+          if (mayHold(file, slot)) recompute.set(`${slot.aggregate} ${slot.slot}`, slot);
         }
       }
     }
@@ -85,19 +78,4 @@ export function planSpan(
     recompute: [...recompute.values()],
     marks: [...marks.values()],
   };
-}
-
-/** The slots of an aggregate that a file may have rows in. */
-function slotsOfFile({ name, windows }: AggregateProgress, file: SilverFile): PlannedSlot[] {
-  return windows.slotsOfDate(dateDaysOf(file.date)).flatMap((slot) => {
-    const { fromMs, toMs } = windows.spanOfSlot(slot);
-    const planned = {
-      aggregate: name,
-      slot,
-      startMicros: fromMs * 1000,
-      endMicros: toMs * 1000,
-    };
-    const touched = planned.startMicros <= file.maxMicros && planned.endMicros > file.minMicros;
-    return touched ? [planned] : [];
-  });
 }

@@ -25,6 +25,7 @@ import {
   type ReportContext,
   reportRows,
 } from '../../pipeline/gold/report-schema.ts';
+import type { SlotName } from '../../pipeline/gold/slots.ts';
 import type { AggregateConfig, EventConfig } from '../../pipeline/pipeline-config.ts';
 import { field, struct } from '../../pipeline/types.ts';
 import { computeStats } from '../../storage/delta/stats.ts';
@@ -36,12 +37,6 @@ export interface BatchThreadData {
   readonly event: EventConfig;
   /** Whether changed windows are kept for `takeReport`. */
   readonly isReported: boolean;
-}
-
-/** A slot of an aggregate. */
-export interface SlotName {
-  readonly aggregate: string;
-  readonly slot: number;
 }
 
 /** How the rows of a silver file bear on what changed since gold was made. */

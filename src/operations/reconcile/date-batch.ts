@@ -13,16 +13,16 @@ import type { ChangeCause } from '../../pipeline/gold/change-cause.ts';
 import { finalTags, type ReportFile } from '../../pipeline/gold/gold-tags.ts';
 import { parseGoldTags } from '../../pipeline/gold/gold-tags.ts';
 import { dateDaysOf, type SilverFile, silverFileOf } from '../../pipeline/gold/silver-files.ts';
+import {
+  mayHold,
+  type PlannedSlot,
+  type SlotName,
+  slotsOfDate,
+} from '../../pipeline/gold/slots.ts';
 import { TumblingWindows } from '../../pipeline/gold/windows.ts';
 import { tableRoots } from '../../pipeline/progress.ts';
 import type { LiveFile, NewFile } from '../../storage/delta/transaction.ts';
-import type {
-  BatchThreadApi,
-  BatchThreadData,
-  EncodedFile,
-  FinishedSlot,
-  SlotName,
-} from './batch-thread.ts';
+import type { BatchThreadApi, BatchThreadData, EncodedFile, FinishedSlot } from './batch-thread.ts';
 import type { DateEvidence } from './change-evidence.ts';
 import type { GoldView, LakeView, ReconcileLake } from './lake-view.ts';
 
@@ -59,12 +59,6 @@ export interface DateBatchOptions {
   readonly dryRun: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: BatchProgress) => void) | undefined;
-}
-
-/** A slot to compute, with the event times it takes in: inclusive and exclusive micros. */
-interface WantedSlot extends SlotName {
-  readonly startMicros: number;
-  readonly endMicros: number;
 }
 
 /** What is known of a table while its slots come in. */
@@ -147,26 +141,20 @@ export class DateBatch {
   }
 
   /** Slots by time, so that halves of a part read different files. */
-  #slotsOf(aggregate: string, date: string): WantedSlot[] {
-    const windows = this.#grids.get(aggregate)!;
-    return windows.slotsOfDate(dateDaysOf(date)).map((slot) => {
-      const { fromMs, toMs } = windows.spanOfSlot(slot);
-      return { aggregate, slot, startMicros: fromMs * 1000, endMicros: toMs * 1000 };
-    });
+  #slotsOf(aggregate: string, date: string): readonly PlannedSlot[] {
+    return slotsOfDate(aggregate, this.#grids.get(aggregate)!, date);
   }
 
   /** @returns false when the slots are too much at once (DB1) */
   async #fill(
     date: string,
-    part: readonly WantedSlot[],
+    part: readonly PlannedSlot[],
     silverFiles: readonly SilverFile[],
     tables: ReadonlyMap<string, TableInWork>,
   ): Promise<boolean> {
     const { signal, onProgress } = this.#options;
     await this.#thread.call('begin', { slots: part });
-    const near = silverFiles.filter((file) =>
-      part.some((slot) => slot.startMicros <= file.maxMicros && slot.endMicros > file.minMicros),
-    );
+    const near = silverFiles.filter((file) => part.some((slot) => mayHold(file, slot)));
     let rows = 0;
     let filesDone = 0;
     for await (const parquet of this.#read(near.map(({ path }) => path))) {
@@ -182,13 +170,13 @@ export class DateBatch {
   }
 
   /** DB1 */
-  #isTooMuch(residentBytes: number, part: readonly WantedSlot[]): boolean {
+  #isTooMuch(residentBytes: number, part: readonly PlannedSlot[]): boolean {
     return residentBytes > this.#lake.config.limits.goldStateBytes && part.length > 1;
   }
 
   /** @returns as `#fill` */
   async #countEvidence(
-    part: readonly WantedSlot[],
+    part: readonly PlannedSlot[],
     tables: ReadonlyMap<string, TableInWork>,
   ): Promise<boolean> {
     const names = [...new Set(part.map(({ aggregate }) => aggregate))];

@@ -20,14 +20,6 @@ import { partitionBySlot, slotsOfTimes } from './slot-partition.ts';
 import { type GoldRowsMeta, type PlannedBatch, SlotState } from './slot-state.ts';
 import type { TumblingWindows } from './windows.ts';
 
-/** Event times in microseconds since the epoch; exact for windows of whole seconds. */
-export interface MicrosRange {
-  /** Inclusive. */
-  readonly startMicros: number;
-  /** Exclusive. */
-  readonly endMicros: number;
-}
-
 /** Which rows of a batch to add. */
 export interface AddOptions {
   /** Rows of other slots are left out; absent: every row is added. */
@@ -55,7 +47,7 @@ export class GoldAggregator {
     this.#scratch = createRunScratch(1 + aggregate.groupBy.length);
   }
 
-  /** The window grid: spans and dates of slots, and what a watermark closes. */
+  /** The window grid: spans and dates of slots. */
   get windows(): TumblingWindows {
     return this.#plan.windows;
   }
@@ -68,12 +60,6 @@ export class GoldAggregator {
   /** The slot of an event time in microseconds since the epoch. */
   slotOf(micros: bigint): number {
     return this.#plan.windows.slotOf(micros);
-  }
-
-  /** Event times of the rows that make up a slot. May reach into the next UTC date. */
-  slotRange(slot: number): MicrosRange {
-    const { fromMs, toMs } = this.windows.spanOfSlot(slot);
-    return { startMicros: fromMs * 1000, endMicros: toMs * 1000 };
   }
 
   /**

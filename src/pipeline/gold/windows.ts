@@ -82,7 +82,7 @@ export class TumblingWindows {
     return Math.ceil(slot / this.windowMs) * this.windowMs + 0; // + 0: never minus zero
   }
 
-  /** Event times whose rows belong to the slot. May reach into the next UTC date. */
+  /** Event times whose rows belong to the slot. */
   spanOfSlot(slot: number): TimeSpan {
     return {
       fromMs: this.firstWindowMs(slot),
@@ -95,18 +95,6 @@ export class TumblingWindows {
     return Math.floor(slot / DAY_MS);
   }
 
-  /**
-   * Event times whose rows belong to the windows that start on a UTC date. Empty (`fromMs` =
-   * `toMs`) when no window starts on it.
-   * @param date days since the epoch
-   */
-  spanOfDate(date: number): TimeSpan {
-    return {
-      fromMs: this.firstWindowMs(date * DAY_MS),
-      toMs: this.firstWindowMs((date + 1) * DAY_MS),
-    };
-  }
-
   /** The slots of a UTC date, ascending. */
   slotsOfDate(date: number): number[] {
     const slots: number[] = [];
@@ -114,21 +102,5 @@ export class TumblingWindows {
     const stepMs = Math.max(this.windowMs, HOUR_MS);
     for (let slot = first; slot < (date + 1) * DAY_MS; slot += stepMs) slots.push(slot);
     return slots;
-  }
-
-  /** Windows that start before the result are closed by the watermark, all others are open. */
-  closedBeforeMs(watermarkMicros: bigint): number {
-    return this.windowStartMs(
-      Number(watermarkMicros >> 32n),
-      Number(watermarkMicros & 0xffffffffn),
-    );
-  }
-
-  /** Which windows of a slot end at or before the watermark. */
-  closedBy(slot: number, watermarkMicros: bigint): 'none' | 'some' | 'all' {
-    const closedBefore = this.closedBeforeMs(watermarkMicros);
-    const { fromMs, toMs } = this.spanOfSlot(slot);
-    if (closedBefore <= fromMs) return 'none';
-    return closedBefore < toMs ? 'some' : 'all';
   }
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { GoldAggregator } from '../../../src/pipeline/gold/gold-aggregator.ts';
+import { slotSpan } from '../../../src/pipeline/gold/slots.ts';
 import type { AggregateConfig, MeasureConfig } from '../../../src/pipeline/pipeline-config.ts';
 import { FIELD_NAMES, measuresOf, VALUES } from './event-arbitraries.ts';
 import { batchOf, EVENT, type EventRow, rowsOf, type Value } from './event-batches.ts';
@@ -139,9 +140,9 @@ test('a sum that exceeds its column names the measure and the window', () => {
 });
 
 test('the range of a slot is whole windows, even where the hour is no multiple', () => {
-  const aggregator = new GoldAggregator(config({ windowMs: 420_000 }), EVENT);
-  const { startMicros, endMicros } = aggregator.slotRange(HOUR);
-  assert.deepEqual([startMicros, endMicros], [3_780_000_000, 7_560_000_000]);
+  const aggregator = new GoldAggregator(config({ windowMs: 2_700_000 }), EVENT);
+  const { startMicros, endMicros } = slotSpan('usage', aggregator.windows, HOUR);
+  assert.deepEqual([startMicros, endMicros], [5_400_000_000, 8_100_000_000]);
   assert.equal(aggregator.slotOf(BigInt(startMicros)), HOUR);
   assert.equal(aggregator.slotOf(BigInt(endMicros) - 1n), HOUR);
   assert.throws(() => aggregator.create(HOUR + 1), { kind: 'internal' });
