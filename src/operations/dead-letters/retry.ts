@@ -12,17 +12,12 @@
  *   what it became by the same number (P6).
  */
 import { PipelineError } from '../../errors.ts';
-import {
-  deadLetterAppId,
-  type LedgerCounter,
-  ledgerAppId,
-  silverAppId,
-  silverEditsAppId,
-} from '../../pipeline/progress.ts';
+import { movedTotals } from '../../pipeline/ledger/ledger-totals.ts';
+import { deadLetterAppId, silverAppId, silverEditsAppId } from '../../pipeline/progress.ts';
 import { DEAD_LETTER_DATE } from '../../pipeline/silver/tables.ts';
 import type { Snapshot } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf } from '../../storage/delta/snapshot.ts';
-import type { LiveFile, NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
+import type { LiveFile, NewFile } from '../../storage/delta/transaction.ts';
 import { WHOLE_RANGE } from '../silver-edit/bronze-range.ts';
 import type { EditedLake } from '../silver-edit/edited-lake.ts';
 import type { Coordinates } from '../silver-edit/edit-thread.ts';
@@ -225,7 +220,8 @@ class Retry {
       adds,
       progress: [
         { appId: retryId, expected: silver.progress(retryId), next: version },
-        ...ledgerUpdates(lake, silver, {
+        // DR4
+        ...movedTotals(config.name, lake.bronze.tableId, silver, {
           retried,
           silverRows: counts.silverRows,
           duplicates: counts.duplicates,
@@ -234,21 +230,6 @@ class Retry {
       ],
     };
   }
-}
-
-/** DR4 */
-function ledgerUpdates(
-  lake: EditedLake,
-  silver: Snapshot,
-  moved: Partial<Readonly<Record<LedgerCounter, number>>>,
-): ProgressUpdate[] {
-  const { config } = lake.context;
-  return Object.entries(moved).map(([counter, rows]) => {
-    const name = counter as LedgerCounter;
-    const appId = ledgerAppId(config.name, lake.bronze.tableId, 'edits', name);
-    const expected = silver.progress(appId);
-    return { appId, expected, next: (expected ?? 0n) + BigInt(rows) };
-  });
 }
 
 function partsOf(files: readonly LiveFile[]): readonly LiveFile[][] {

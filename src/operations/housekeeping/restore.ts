@@ -8,9 +8,12 @@
  *     nothing derives dead letters a second time.
  * RE3 A restore is an edit: it and the stream exclude each other by the count of edits and the
  *     progress of the buckets, so that the stream's index is never behind the table.
- * RE4 Nothing is restored unless every file of the old version is there.
+ * RE4 The ledger knows by how many rows silver is short of what was derived, until a replay has settled
+ *     each: put back, or found to be replaced by a copy that came meanwhile (P6).
+ * RE5 Nothing is restored unless every file of the old version is there.
  */
 import { PipelineError } from '../../errors.ts';
+import { ledgerTotals, movedTotals } from '../../pipeline/ledger/ledger-totals.ts';
 import {
   goldAppId,
   goldEditsAppId,
@@ -76,7 +79,7 @@ export async function restoreTable(
       );
     }
     if (options.dryRun || back.length + gone.length === 0) return { ...done, version: undefined };
-    const { edits, guards } = await exclusion(lake, named, base);
+    const { edits, guards } = await exclusion(lake, named, base, target);
     const outcome = await table.commit({
       operation: 'RESTORE',
       operationParameters: { version: String(options.version) },
@@ -124,6 +127,7 @@ async function exclusion(
   lake: HousekeepingLake,
   { role }: NamedTable,
   base: Snapshot,
+  target: Snapshot,
 ): Promise<{
   readonly edits: readonly ProgressUpdate[];
   readonly guards: readonly ProgressGuard[];
@@ -141,7 +145,11 @@ async function exclusion(
     case 'silver': {
       const bronzeId = await idOf(roots.bronze);
       const guards = buckets.map((bucket) => guard(silverAppId(config.name, bronzeId, bucket)));
-      return { edits: [edit(silverEditsAppId(config.name, bronzeId))], guards };
+      const edits = [
+        edit(silverEditsAppId(config.name, bronzeId)),
+        ...shortage(config.name, bronzeId, base, target),
+      ];
+      return { edits, guards };
     }
     case 'gold': {
       const silverId = await idOf(roots.silver);
@@ -154,6 +162,21 @@ async function exclusion(
 }
 
 /** RE4 */
+function shortage(
+  pipeline: string,
+  bronzeTableId: string,
+  base: Snapshot,
+  target: Snapshot,
+): readonly ProgressUpdate[] {
+  const rows = target.numRecords();
+  if (rows === undefined) return [];
+  const { silverRows, lacking } = ledgerTotals(pipeline, bronzeTableId, base.progressEntries());
+  const short = silverRows > BigInt(rows) ? silverRows - BigInt(rows) : 0n;
+  const moved = short > lacking ? { takenOut: short - lacking } : { putBack: lacking - short };
+  return movedTotals(pipeline, bronzeTableId, base, moved);
+}
+
+/** RE5 */
 async function requireObjects(
   { delta }: HousekeepingLake,
   root: string,

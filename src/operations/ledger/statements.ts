@@ -10,8 +10,6 @@ import {
   expiredBeforeAppId,
   goldAppId,
   goldLateAppId,
-  ledgerAppPrefix,
-  type LedgerCounter,
 } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf, type Snapshot } from '../../storage/delta/snapshot.ts';
@@ -26,6 +24,7 @@ import type {
   StatedTotals,
   Unproven,
 } from '../../pipeline/ledger/ledger.ts';
+import { ledgerTotals } from '../../pipeline/ledger/ledger-totals.ts';
 import {
   archivedFiles,
   type LakeState,
@@ -97,20 +96,8 @@ function statedPartitions(config: PipelineConfig, state: LakeState): PartitionEv
  */
 async function statedTotals(config: PipelineConfig, state: LakeState): Promise<StatedTotals> {
   const { bronze, archive, silver, dead, covered } = state;
-  const totals: Record<LedgerCounter, bigint> = {
-    bronzeRows: 0n,
-    silverRows: 0n,
-    duplicates: 0n,
-    conflicts: 0n,
-    deadLetters: 0n,
-    retried: 0n,
-  };
-  const prefix = ledgerAppPrefix(config.name, bronze.table.tableId);
-  for (const [appId, total] of silver.snapshot.progressEntries()) {
-    if (!appId.startsWith(prefix)) continue;
-    const counter = appId.slice(appId.lastIndexOf(':') + 1);
-    if (Object.hasOwn(totals, counter)) totals[counter as LedgerCounter] += total;
-  }
+  const entries = silver.snapshot.progressEntries();
+  const totals = ledgerTotals(config.name, bronze.table.tableId, entries);
   const bronzeFileRows = sumOf([
     rowsOf(bronze.snapshot.files()),
     rowsOf(archivedFiles(state, bronze.snapshot)),

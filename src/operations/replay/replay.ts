@@ -5,15 +5,18 @@
  * Invariants:
  * - RP1 Rows that are dead letters stay what they are; they are looked at by `dlq retry` only. Which
  *   bronze rows are replayed is decided before the dead letters are read.
- * - RP2 Counters do not move: a row that is put back was counted when it was first derived.
+ * - RP2 A row that is put back was counted when it was first derived: only what a restore counted as
+ *   taken out goes down. Once all records were looked at, what is still out has a copy in its place.
  * - RP3 Memory grows with a part's ids, not with the range or the table; each part is a commit, so
  *   that a replay which was interrupted finds the earlier parts in silver.
  */
 import type { EncodedSilverFile } from '../../actors/silver-writer/silver-encoder.ts';
+import { ledgerTotals, movedTotals } from '../../pipeline/ledger/ledger-totals.ts';
+import { silverEditsAppId } from '../../pipeline/progress.ts';
 import { EVENT_DATE, DEAD_LETTER_DATE } from '../../pipeline/silver/tables.ts';
-import type { NewFile } from '../../storage/delta/transaction.ts';
-import { numRecordsOf } from '../../storage/delta/snapshot.ts';
-import { type BronzeRange, datesOfRange } from '../silver-edit/bronze-range.ts';
+import type { NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
+import { numRecordsOf, type Snapshot } from '../../storage/delta/snapshot.ts';
+import { type BronzeRange, datesOfRange, WHOLE_RANGE } from '../silver-edit/bronze-range.ts';
 import type { DateTotal } from '../silver-edit/date-totals.ts';
 import type { EditedLake, TableFile } from '../silver-edit/edited-lake.ts';
 import { SilverEdit } from '../silver-edit/silver-edit.ts';
@@ -45,10 +48,14 @@ export async function replay(
 ): Promise<ReplayReport> {
   const edit = new SilverEdit(lake, { range, dryRun: options.dryRun });
   try {
-    const files = await lake.coveredFiles(range);
+    const silver = await lake.silver.refresh();
+    const files = await lake.coveredFiles(silver, range);
     // RP1: letters are committed before silver covers their records, so these are of all of `files`.
     await skipDeadLetters(edit, range);
-    return await new Replay(edit, files, options.dryRun).run();
+    const run = new Replay(edit, files, options.dryRun);
+    const report = await run.run();
+    if (!options.dryRun) await run.settle(silver);
+    return report;
   } finally {
     await edit.close();
   }
@@ -76,6 +83,7 @@ class Replay {
   readonly #addedByDate: Record<string, number> = {};
   readonly #versions: number[] = [];
   #rowsRead = 0;
+  #rowsUnseen = 0;
   #bronzeRows = 0;
 
   constructor(edit: SilverEdit, files: readonly TableFile[], dryRun: boolean) {
@@ -111,8 +119,9 @@ class Replay {
     const { lake, thread } = this.#edit;
     const { onProgress } = lake.context;
     lake.checkStopped();
-    const { rows, ids } = await thread.call('collect', { parquet: await lake.read(key) });
+    const { rows, unseen, ids } = await thread.call('collect', { parquet: await lake.read(key) });
     this.#bronzeRows += rows;
+    this.#rowsUnseen += unseen;
     this.#rowsRead += numRecordsOf(file.stats) ?? rows;
     onProgress('looking for missing rows', this.#rowsRead, this.#rowsAll);
     return ids;
@@ -145,8 +154,9 @@ class Replay {
           await thread.call('undecide', {});
           derived = await this.#derive(part);
         }
-        // RP2
-        return derived.adds.length === 0 ? undefined : { adds: derived.adds };
+        if (derived.adds.length === 0) return undefined;
+        const rows = Object.values(derived.rowsByDate).reduce((sum, count) => sum + count, 0);
+        return { adds: derived.adds, progress: this.#putBack(silver, rows) };
       },
     });
     if (version !== undefined && derived !== undefined) {
@@ -154,6 +164,43 @@ class Replay {
       this.#count(derived);
     }
     return { before: [], after: [] };
+  }
+
+  /** RP2 */
+  #putBack(silver: Snapshot, rows: number): readonly ProgressUpdate[] {
+    const { context, bronze } = this.#edit.lake;
+    const { name } = context.config;
+    const { lacking } = ledgerTotals(name, bronze.tableId, silver.progressEntries());
+    const putBack = lacking < BigInt(rows) ? lacking : BigInt(rows);
+    return putBack > 0n ? movedTotals(name, bronze.tableId, silver, { putBack }) : [];
+  }
+
+  /**
+   * RP2, after `run`: says of what restores took out that copies have its place, if every record of
+   * `start` was looked at and no edit but this one came since.
+   */
+  async settle(start: Snapshot): Promise<void> {
+    const { lake } = this.#edit;
+    const { name } = lake.context.config;
+    const isEven = lake.bucketIds.every(
+      (id) => start.progress(id) === start.progress(lake.bucketIds[0]!),
+    );
+    if (!isEven || this.#rowsUnseen > 0) return;
+    if (this.#files.length < (await lake.coveredFiles(start, WHOLE_RANGE)).length) return;
+    const editsId = silverEditsAppId(name, lake.bronze.tableId);
+    const edits = (start.progress(editsId) ?? 0n) + BigInt(this.#versions.length);
+    const version = await this.#edit.commit({
+      operation: 'REPLAY',
+      lineage: { reason: 'replay' },
+      guarded: false,
+      prepare: async (silver) => {
+        const { tableId } = lake.bronze;
+        const { lacking } = ledgerTotals(name, tableId, silver.progressEntries());
+        if (lacking === 0n || (silver.progress(editsId) ?? 0n) !== edits) return undefined;
+        return { adds: [], progress: movedTotals(name, tableId, silver, { replaced: lacking }) };
+      },
+    });
+    if (version !== undefined) this.#versions.push(version);
   }
 
   #count({ rowsByDate }: Derived): void {

@@ -130,13 +130,17 @@ const api = {
     deadCoordinates = new CoordinateSet();
   },
 
-  /** Remembers the ids of a bronze file's rows in the range. */
+  /**
+   * Remembers the ids of a bronze file's rows in the range. `unseen` counts the rows without one: they
+   * are outside the range, or no events under this schema.
+   */
   async collect(call: {
     readonly parquet: Uint8Array;
-  }): Promise<{ readonly rows: number; readonly ids: number }> {
-    const batch = rangeOf(call.parquet);
-    await candidateDeriver.derive([{ bronzeVersion: 0, batch }]);
-    return { rows: batch.length, ids: candidates.size };
+  }): Promise<{ readonly rows: number; readonly unseen: number; readonly ids: number }> {
+    const { batch, outside } = rangeOf(call.parquet);
+    const { dead } = await candidateDeriver.derive([{ bronzeVersion: 0, batch }]);
+    const unseen = dead.reduce((sum, one) => sum + one.batch.length, outside);
+    return { rows: batch.length, unseen, ids: candidates.size };
   },
 
   /** Marks the ids of silver files as there. @returns how many collected ids were not found so far */
@@ -162,9 +166,8 @@ const api = {
   /** The rows of a bronze file that silver lacks. */
   async lacking(call: { readonly parquet: Uint8Array }): Promise<Transferring<EditedRows>> {
     candidates.phase = 'decide';
-    const result = await candidateDeriver.derive([
-      { bronzeVersion: 0, batch: rangeOf(call.parquet) },
-    ]);
+    const { batch } = rangeOf(call.parquet);
+    const result = await candidateDeriver.derive([{ bronzeVersion: 0, batch }]);
     return edited(result.silver);
   },
 
@@ -286,15 +289,14 @@ const api = {
   },
 };
 
-/** Rows of a bronze file that the operation is about. */
-function rangeOf(parquet: Uint8Array): ColumnBatch {
+/** Rows of a bronze file that the operation is about, and how many are outside its range. */
+function rangeOf(parquet: Uint8Array): { readonly batch: ColumnBatch; readonly outside: number } {
   const batch = codec.decode(parquet, bronzeFileSchema());
   const partitions = columnOf(batch, '_kafka_partition')!.values as Int32Array;
   const offsets = columnOf(batch, '_kafka_offset')!.values as BigInt64Array;
-  const rows = rowsInRange(batch, data.range).filter(
-    (row) => !deadCoordinates.has(partitions[row]!, offsets[row]!),
-  );
-  return takeRows(batch, rows);
+  const inRange = rowsInRange(batch, data.range);
+  const rows = inRange.filter((row) => !deadCoordinates.has(partitions[row]!, offsets[row]!));
+  return { batch: takeRows(batch, rows), outside: batch.length - inRange.length };
 }
 
 function deadRows(parquet: Uint8Array, flag: string | undefined): ColumnBatch {

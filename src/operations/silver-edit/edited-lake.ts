@@ -110,11 +110,11 @@ export class EditedLake {
   }
 
   /**
-   * Bronze files that all of silver covers and that may hold rows of the range, the archive's included,
+   * Bronze files that all buckets of a silver snapshot cover and that may hold rows of the range, the archive's included,
    * in the order in which their records came.
    */
-  async coveredFiles(range: BronzeRange): Promise<readonly TableFile[]> {
-    const covered = this.coveredBy(await this.silver.refresh());
+  async coveredFiles(silver: Snapshot, range: BronzeRange): Promise<readonly TableFile[]> {
+    const covered = this.coveredBy(silver);
     const bronze = covered > 0 ? await this.bronze.snapshotAt(covered) : undefined;
     return this.#recordFiles(bronze, (file) => mayHoldRange(file, range));
   }

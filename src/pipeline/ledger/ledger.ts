@@ -16,7 +16,7 @@
  * Without data files L2 to L4 rest on what the commits state, which L6 and L7 hold against the tables.
  */
 import type { Coverage } from '../bronze.ts';
-import type { LedgerCounter } from '../progress.ts';
+import type { LedgerTotals } from './ledger-totals.ts';
 import {
   countOffsets,
   intersectRanges,
@@ -103,7 +103,7 @@ export interface StatedTotals {
   /** What retention removed for good: rows, and the rows that the removed coverage speaks of. */
   readonly expired: { readonly rows: bigint; readonly coveredRows: bigint };
   /** Silver's running totals; 0 where there is none. */
-  readonly totals: Readonly<Record<LedgerCounter, bigint>>;
+  readonly totals: LedgerTotals;
   /** Live rows; undefined when a file does not state its rows. */
   readonly silverRows: bigint | undefined;
   readonly deadRows: bigint | undefined;
@@ -254,7 +254,7 @@ function stagesStated({ totals, silverRows }: StatedTotals): LedgerReport['stage
 
 /** Rows of silver beyond those that its commits account for. */
 function surplus({ totals, silverRows }: StatedTotals): bigint {
-  const beyond = (silverRows ?? 0n) - totals.silverRows;
+  const beyond = (silverRows ?? 0n) - (totals.silverRows - totals.lacking);
   return beyond > 0n ? beyond : 0n;
 }
 
@@ -422,11 +422,20 @@ function checkTotals(stated: StatedTotals, evidence: Evidence): Violation[] {
         `duplicates and ${deadLetters} dead letters, which are ${derived}`,
     );
   }
-  if (silverRows !== totals.silverRows) {
+  const events = totals.silverRows - totals.lacking;
+  if (silverRows !== events) {
     report(
       'rows-mismatch',
       tables.silver,
-      `the files hold ${countText(silverRows)} rows, the commits account for ${totals.silverRows}`,
+      `the files hold ${countText(silverRows)} rows, the commits account for ${events}`,
+    );
+  }
+  if (totals.lacking > 0n) {
+    report(
+      'lost-events',
+      tables.silver,
+      `a restore took out ${totals.lacking} rows that are not back; \`tidemark replay\` puts them back, ` +
+        'and once it went over all records (`--from 1970-01-01`) counts those whose place a copy has',
     );
   }
   if (deadRows !== deadLetters && stated.isRetryUnfinished) {

@@ -1,10 +1,18 @@
 /** Plain replay: what it puts back, and what it leaves alone while the stream goes on. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { systemAmbient } from '../../../src/ambient.ts';
+import { silentLogger } from '../../../src/logger.ts';
+import { openNamedTables } from '../../../src/operations/housekeeping/lake-tables.ts';
+import { restoreTable } from '../../../src/operations/housekeeping/restore.ts';
+import { readLakeState } from '../../../src/operations/ledger/lake-state.ts';
+import { statedEvidence } from '../../../src/operations/ledger/statements.ts';
 import { rebuild } from '../../../src/operations/replay/rebuild.ts';
 import { replay } from '../../../src/operations/replay/replay.ts';
-import { WHOLE_RANGE } from '../../../src/operations/silver-edit/bronze-range.ts';
+import { parseRange, WHOLE_RANGE } from '../../../src/operations/silver-edit/bronze-range.ts';
+import { buildLedger } from '../../../src/pipeline/ledger/ledger.ts';
 import { silverAppId } from '../../../src/pipeline/progress.ts';
+import { DeltaTable } from '../../../src/storage/delta/delta-table.ts';
 import { openEditedLake } from '../../support/lake-operations.ts';
 import { covers, LakeFixture } from '../../support/lake-fixture.ts';
 
@@ -61,4 +69,57 @@ test('a date is rebuilt while one silver writer is ahead of another (RB1)', asyn
   const [date] = await rebuild(lake, { kind: 'date', date: '2026-11-22' }, REPLAY);
   assert.deepEqual([date!.state, date!.reason, date!.rows], ['rebuilt', undefined, 2]);
   assert.equal((await silver.refresh()).numRecords(), 2);
+});
+
+/** Kinds of what `verify` finds, and its counts. */
+async function ledgerOf({ config, store, codec }: LakeFixture) {
+  const delta = { store, codec, ambient: systemAmbient, logger: silentLogger };
+  const state = await readLakeState(config, (root) => DeltaTable.open(delta, root));
+  const report = buildLedger(await statedEvidence(config, state));
+  const kinds = report.violations.map(({ kind }) => kind);
+  return { kinds: kinds.filter((kind) => kind !== 'gold-mismatch'), stages: report.stages };
+}
+
+async function restoreSilver({ config, store, codec, tables }: LakeFixture, version: number) {
+  const delta = { store, codec, ambient: systemAmbient, logger: silentLogger };
+  const lake = { config, delta, open: (root: string) => DeltaTable.open(delta, root) };
+  const silver = (await openNamedTables(lake)).find(({ role }) => role === 'silver')!;
+  await restoreTable(lake, silver, { version });
+  await tables.silver.refresh();
+}
+
+test('what a restore took out is owed until a replay has put it back (RE4, RP2)', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  await restoreSilver(fixture, 0);
+  assert.deepEqual((await ledgerOf(fixture)).kinds, ['lost-events']);
+  assert.equal((await replay(lake, WHOLE_RANGE, REPLAY)).added, 1);
+  assert.deepEqual((await ledgerOf(fixture)).kinds, []);
+  const { version } = await fixture.tables.silver.refresh();
+  await restoreSilver(fixture, 1);
+  assert.deepEqual((await ledgerOf(fixture)).kinds, [], 'the rows of then are the same ones');
+  assert.deepEqual((await replay(lake, WHOLE_RANGE, REPLAY)).versions, []);
+  assert.equal((await fixture.tables.silver.refresh()).version, version + 1);
+});
+
+test('a row that a restore took out is a duplicate once a copy has its place (RE4, RP2)', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  await fixture.bronze([{ offset: 1, id: 'b' }], [covers(1, 2)], { 0: 2 });
+  await fixture.silver([{ offset: 1, id: 'b' }], 2, { silverRows: 1 });
+  await restoreSilver(fixture, 1);
+  await fixture.bronze([{ offset: 2, id: 'b' }], [covers(2, 3)], { 0: 3 });
+  await fixture.silver([{ offset: 2, id: 'b' }], 3, { silverRows: 1 });
+  assert.deepEqual((await ledgerOf(fixture)).kinds, ['lost-events']);
+  const part = parseRange({ startingOffsets: '{"0":1}' });
+  assert.deepEqual(
+    (await replay(lake, part, REPLAY)).versions,
+    [],
+    'not all records were looked at',
+  );
+  assert.deepEqual((await ledgerOf(fixture)).kinds, ['lost-events']);
+  const { added, versions } = await replay(lake, WHOLE_RANGE, REPLAY);
+  assert.deepEqual([added, versions.length], [0, 1]);
+  const { kinds, stages } = await ledgerOf(fixture);
+  assert.deepEqual(kinds, []);
+  assert.deepEqual([stages.bronzeRows, stages.silverRows, stages.duplicates], [3n, 2n, 1n]);
+  assert.deepEqual((await replay(lake, WHOLE_RANGE, REPLAY)).versions, []);
 });
