@@ -10,8 +10,7 @@ import { dataFilePath } from '../../actors/file-settings.ts';
 import { ComputeThread } from '../../actors/runtime/compute-thread.ts';
 import { PipelineError } from '../../errors.ts';
 import type { ChangeCause } from '../../pipeline/gold/change-cause.ts';
-import { finalTags, type ReportFile } from '../../pipeline/gold/gold-tags.ts';
-import { parseGoldTags } from '../../pipeline/gold/gold-tags.ts';
+import { finalTags, parseGoldTags, type ReportFile } from '../../pipeline/gold/gold-tags.ts';
 import { dateDaysOf, type SilverFile, silverFileOf } from '../../pipeline/gold/silver-files.ts';
 import {
   mayHold,

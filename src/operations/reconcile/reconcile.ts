@@ -51,8 +51,6 @@ export interface ReconcileOptions {
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: BatchProgress) => void) | undefined;
-  /** Told of each date as it is done. */
-  readonly onDate?: ((outcome: DateOutcome) => void) | undefined;
 }
 
 /** What a batch made of one gold table's date. */
@@ -111,7 +109,6 @@ export async function reconcile(
       const one = new DateReconciliation(lake, report, batch, date, options);
       const outcome = await one.run().catch((thrown: unknown) => failureOf(lake, date, thrown));
       outcomes.push(outcome);
-      options.onDate?.(outcome);
       if (outcome.kind !== 'failed') continue;
       if (outcome.error.kind === 'unavailable') break;
       // Its thread is dead, or holds what it found of this date.
