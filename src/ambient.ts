@@ -106,6 +106,14 @@ class SystemClock implements Clock {
   }
 }
 
+/** Resolves when the signal aborts, at once if it has. */
+export function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
 /** The real clock, Math.random, crypto UUIDs and nanoid. */
 export const systemAmbient: Ambient = {
   clock: new SystemClock(),

@@ -2,6 +2,7 @@
  * `tidemark supervisor`, `worker` and `writer`: one role per process, each scaled by its own count.
  * They find each other in Redis.
  */
+import { untilAborted } from '../ambient.ts';
 import { parseDurationMs } from '../config/quantity.ts';
 import { hostProcess } from '../engine/host-process.ts';
 import { PipelineProcess } from '../engine/pipeline-process.ts';
@@ -73,13 +74,6 @@ async function openShared(context: CommandContext): Promise<PipelineProcess> {
       terminal.note(`warning: ${remark}`),
     ),
   );
-}
-
-function untilAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
 
 const supervisorCommand = defineCommand({

@@ -12,13 +12,17 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ComputeThread } from '../../src/actors/runtime/compute-thread.ts';
-import { DedupArchive, fingerprintKey } from '../../src/actors/silver-writer/dedup-archive.ts';
+import { DedupArchive } from '../../src/actors/silver-writer/dedup-archive.ts';
 import type { DedupThreadApi } from '../../src/actors/silver-writer/dedup-thread.ts';
 import { shardOf } from '../../src/actors/silver-writer/shard.ts';
 import { systemAmbient } from '../../src/ambient.ts';
 import { byteText, groupDigits } from '../../src/cli/text-table.ts';
 import { silentLogger } from '../../src/logger.ts';
-import { bytesOfWords, FINGERPRINT_WORDS } from '../../src/pipeline/silver/fingerprints.ts';
+import {
+  bytesOfWords,
+  FINGERPRINT_WORDS,
+  fingerprintKey,
+} from '../../src/pipeline/silver/fingerprints.ts';
 import { primitive, struct } from '../../src/pipeline/types.ts';
 import { DeltaTable } from '../../src/storage/delta/delta-table.ts';
 import type { NewFile } from '../../src/storage/delta/transaction.ts';
@@ -106,18 +110,17 @@ async function runPhase(folder: string, ids: number, batches: number): Promise<D
     new URL('./dedup-index-thread.ts', import.meta.url),
     { shard, headBytesMax: MEMORY_BYTES / 2 },
   );
-  let dedupThread: ComputeThread<DedupThreadApi> | undefined;
   const archive = new DedupArchive({
     silver,
     store,
     shard,
     memoryBytesMax: MEMORY_BYTES,
     silverThread: thread,
-    dedupThread: () =>
-      (dedupThread ??= new ComputeThread<DedupThreadApi>(
+    startDedupThread: () =>
+      new ComputeThread<DedupThreadApi>(
         new URL('../../src/actors/silver-writer/dedup-thread.ts', import.meta.url),
         { event, shard },
-      )),
+      ),
     ambient: systemAmbient,
     logger: silentLogger,
   });
@@ -162,8 +165,7 @@ async function runPhase(folder: string, ids: number, batches: number): Promise<D
   clearInterval(sample);
   const indexBytes = await thread.call('memoryBytes', undefined);
   const rssBytes = process.memoryUsage.rss();
-  archive.close();
-  await Promise.all([thread.terminate(), dedupThread?.terminate()]);
+  await Promise.all([archive.close(), thread.terminate()]);
   await store.close();
   const lookups = batches * BATCH_ROWS;
   return {

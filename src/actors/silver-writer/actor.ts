@@ -34,6 +34,7 @@ import {
   silverEditsAppId,
   watermarkAppId,
 } from '../../pipeline/progress.ts';
+import { fingerprintKey } from '../../pipeline/silver/fingerprints.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf } from '../../storage/delta/snapshot.ts';
 import type { LiveFile, NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
@@ -49,7 +50,7 @@ import { settled, versionOrNone } from '../stage-writer/commit.ts';
 import { stageJob } from '../stage-writer/stage-job.ts';
 import { decideStage, type StageState, startStage } from '../stage-writer/behavior.ts';
 import type { Span, StageEffect, StageMessage } from '../stage-writer/messages.ts';
-import { DedupArchive, fingerprintKey } from './dedup-archive.ts';
+import { DedupArchive } from './dedup-archive.ts';
 import type { DedupThreadApi, DedupThreadData } from './dedup-thread.ts';
 import { bucketsOf, SHARD_TAG, type Shard, shardTag } from './shard.ts';
 import type {
@@ -139,7 +140,6 @@ export function silverWriter(
   const deadSchemaId = (bucket: number): string =>
     deadLetterSchemaAppId(config.name, bronze.tableId, bucket);
   let thread: ComputeThread<SilverThreadApi>;
-  let dedupThread: ComputeThread<DedupThreadApi> | undefined;
   let archive: DedupArchive;
   let set: BucketSet;
   /** Aborts FINISH_MS after the incarnation's signal. */
@@ -153,11 +153,9 @@ export function silverWriter(
     finishing = finish;
     const startFinish = () => ambient.clock.after(FINISH_MS, () => finish.abort(), { unref: true });
     context.signal.addEventListener('abort', startFinish, { once: true });
-    const [upstream, own, dead] = await Promise.all([
-      bronze.refresh(),
-      silver.refresh(),
-      deadLetter.refresh(),
-    ]);
+    const [own, dead] = await Promise.all([silver.refresh(), deadLetter.refresh()]);
+    // After silver: a bronze seen before it may end at a version that silver already covers.
+    const upstream = await bronze.refresh();
     const sets = bucketSets(
       bucketsOf(shard).map((bucket) => ({
         bucket,
@@ -461,20 +459,19 @@ export function silverWriter(
         } satisfies SilverThreadData,
         ambient.threads,
       );
-      dedupThread = undefined;
       archive = new DedupArchive({
         ...deps,
         memoryBytesMax: limits.dedupBytes,
         silverThread: thread,
-        dedupThread: () =>
-          (dedupThread ??= new ComputeThread<DedupThreadApi>(
+        startDedupThread: () =>
+          new ComputeThread<DedupThreadApi>(
             new URL('./dedup-thread.ts', import.meta.url),
             {
               event: eventOfAllSchemas(silver.snapshot.configuration, event),
               shard,
             } satisfies DedupThreadData,
             ambient.threads,
-          )),
+          ),
       });
       return startStage();
     },
@@ -498,8 +495,7 @@ export function silverWriter(
     },
     // SW2
     async dispose() {
-      archive.close();
-      await Promise.all([thread.terminate(), dedupThread?.terminate()]);
+      await Promise.all([archive.close(), thread.terminate()]);
     },
   };
 }

@@ -11,15 +11,16 @@
  * - DA3 A generation is dropped from memory only after the run with its ids answers lookups.
  * - DA4 Objects that no manifest names are deleted only long after the last one that named them.
  */
-import type { Ambient } from '../../ambient.ts';
+import { type Ambient, untilAborted } from '../../ambient.ts';
 import { asPipelineError, PipelineError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../logger.ts';
 import { corruptPart } from '../../pipeline/silver/dedup-part.ts';
-import { FINGERPRINT_BYTES } from '../../pipeline/silver/fingerprints.ts';
+import { FINGERPRINT_BYTES, fingerprintKey } from '../../pipeline/silver/fingerprints.ts';
 import type { DeltaTable, Snapshot } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf } from '../../storage/delta/snapshot.ts';
 import type { LiveFile } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
+import { Slots } from '../../storage/object-store/slots.ts';
 import type { ComputeThread } from '../runtime/compute-thread.ts';
 import {
   type DedupManifest,
@@ -31,7 +32,7 @@ import { mergeRuns } from './dedup-merge.ts';
 import type { DedupCalls } from './dedup-calls.ts';
 import type { DedupThreadApi } from './dedup-thread.ts';
 import { type LoadedRun, PartStore } from './part-store.ts';
-import { rowsOfShard, SHARD_TAG, type Shard } from './shard.ts';
+import { rowsOfShard, type Shard } from './shard.ts';
 
 export interface DedupArchiveOptions {
   readonly silver: DeltaTable;
@@ -40,8 +41,8 @@ export interface DedupArchiveOptions {
   /** Bound on the memory of the index, bytes. */
   readonly memoryBytesMax: number;
   readonly silverThread: ComputeThread<DedupCalls>;
-  /** Started when it is needed first. */
-  readonly dedupThread: () => ComputeThread<DedupThreadApi>;
+  /** Called when the thread is needed first; the archive ends it. */
+  readonly startDedupThread: () => ComputeThread<DedupThreadApi>;
   readonly ambient: Ambient;
   readonly logger: Logger;
 }
@@ -55,6 +56,7 @@ interface Frozen {
   readonly upTo: number;
   /** Its last rows are committed; further commits up to the same version are of later rows (SW4). */
   isArchiving: boolean;
+  /** Resolves when its run is there, or `#failure` says why it will not be. */
   readonly archived: Promise<void>;
   readonly settle: (work: Promise<void>) => void;
 }
@@ -69,7 +71,7 @@ const VERSIONS_MAX = 1_000;
 const CONCURRENCY = 16;
 
 /** Ids that a generation may have within a memory bound. */
-export function hotIdsFor(memoryBytesMax: number): number {
+function hotIdsFor(memoryBytesMax: number): number {
   return Math.max(16, Math.floor(memoryBytesMax / BYTES_PER_HOT_ID));
 }
 
@@ -77,6 +79,8 @@ export class DedupArchive {
   readonly #options: DedupArchiveOptions;
   readonly #hotIdsMax: number;
   readonly #parts: PartStore;
+  readonly #slots = new Slots(CONCURRENCY);
+  #dedupThreadStarted: ComputeThread<DedupThreadApi> | undefined;
   #runs: LoadedRun[] = [];
   /** Silver version up to which runs have all rows. */
   #version = 0;
@@ -136,14 +140,14 @@ export class DedupArchive {
     if (hotIds < this.#hotIdsMax && !(isOld && hotIds > 0)) return;
     if (this.#frozen) {
       if (hotIds < 2 * this.#hotIdsMax) return;
-      await Promise.race([this.#frozen.archived, aborted(signal)]);
+      await Promise.race([this.#frozen.archived, untilAborted(signal)]);
+      if (this.#failure) throw await this.recovery(this.#failure);
       if (signal.aborted) return;
     }
     await this.#options.silverThread.call('freeze', undefined);
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#frozen = { upTo, isArchiving: false, archived: promise, settle: resolve };
-    // Whoever waits is told; a failure that nobody waits for is told by the next call.
-    promise.catch((thrown: unknown) => this.#fail(thrown));
+    const archived = promise.catch((thrown: unknown) => this.#fail(thrown));
+    this.#frozen = { upTo, isArchiving: false, archived, settle: resolve };
   }
 
   /**
@@ -171,17 +175,26 @@ export class DedupArchive {
     return new PipelineError('unavailable', error.code, error.message, { cause: error });
   }
 
-  /** Resolves when nothing is being archived or merged. */
+  /** Resolves when nothing is being archived or merged, or when that has failed. */
   async idle(): Promise<void> {
-    while (this.#frozen ?? this.#merging) {
+    while (!this.#failure && (this.#frozen ?? this.#merging)) {
       await this.#frozen?.archived;
       await this.#merging;
     }
   }
 
-  /** Ends background work at its next step. */
-  close(): void {
+  /** Ends background work at its next step, and the dedup thread. */
+  async close(): Promise<void> {
     this.#closed = true;
+    await this.#dedupThreadStarted?.terminate();
+  }
+
+  /** A thread that was started after `close` would have nobody to end it. */
+  #dedupThread(): ComputeThread<DedupThreadApi> {
+    if (this.#closed) {
+      throw new PipelineError('unavailable', 'TM_STOPPED', 'stopped; the index is not needed');
+    }
+    return (this.#dedupThreadStarted ??= this.#options.startDedupThread());
   }
 
   get #manifestKey(): string {
@@ -207,9 +220,7 @@ export class DedupArchive {
       const commits = await silver.commits(manifest.version, snapshot.version);
       const isEdited = commits.some(({ removes }) => removes.some((r) => r.dataChange));
       if (isEdited) throw corruptPart();
-      await inParallel(manifest.runs, 1, async (run) => {
-        this.#runs.push(await this.#parts.load(run));
-      });
+      for (const run of manifest.runs) this.#runs.push(await this.#parts.load(run));
       this.#version = manifest.version;
       const added = commits.flatMap(({ adds }) => adds.filter(({ dataChange }) => dataChange));
       return await this.#loadFiles(added, snapshot);
@@ -237,7 +248,7 @@ export class DedupArchive {
     const own = files.filter((file) => rowsOfShard(file, shard) !== 'none');
     const rowsMax = own.reduce((sum, file) => sum + rowsOf(file), 0);
     if (rowsMax <= this.#hotIdsMax) {
-      const loaded = await inParallel(own, CONCURRENCY, (file) => this.#loadHot(file));
+      const loaded = await this.#slots.each(own, (file) => this.#loadHot(file));
       this.#pending.push(...own);
       return this.#requireAll(sum(loaded) + this.#archivedRows, snapshot);
     }
@@ -274,7 +285,7 @@ export class DedupArchive {
 
   /** The stored fingerprints of a file; made from its rows when they are gone or not all there. */
   async #fingerprintsOf(file: PendingFile & { readonly stats?: string | undefined }) {
-    const { store, silver, dedupThread } = this.#options;
+    const { store, silver } = this.#options;
     const key = fingerprintKey(silver.root, file.path);
     const stored = await store.get(key);
     const rows = numRecordsOf(file.stats);
@@ -288,19 +299,19 @@ export class DedupArchive {
         context: { table: silver.root, path: file.path },
       });
     }
-    const fingerprints = await dedupThread().call('fingerprints', { parquet });
+    const fingerprints = await this.#dedupThread().call('fingerprints', { parquet });
     await store.put(key, fingerprints);
     return fingerprints;
   }
 
   /** Makes a run of files and lets it answer lookups. */
   async #buildRun(files: readonly PendingFile[], level: number): Promise<void> {
-    const { dedupThread, shard } = this.#options;
-    const inputs = await inParallel(files, CONCURRENCY, async (file) => ({
+    const { shard } = this.#options;
+    const inputs = await this.#slots.each(files, async (file) => ({
       fingerprints: await this.#fingerprintsOf(file),
       isMixed: rowsOfShard(file, shard) === 'some',
     }));
-    const built = await dedupThread().call(
+    const built = await this.#dedupThread().call(
       'build',
       { files: inputs, partRows: this.#hotIdsMax },
       inputs.map(({ fingerprints }) => fingerprints.buffer as ArrayBuffer),
@@ -337,9 +348,9 @@ export class DedupArchive {
       const inputs = mergeable(this.#runs);
       if (inputs === undefined || this.#closed) return;
       const merged = await mergeRuns(inputs, {
-        ...this.#options,
         parts: this.#parts,
         partRows: this.#hotIdsMax,
+        dedupThread: () => this.#dedupThread(),
         isClosed: () => this.#closed,
       });
       if (merged === undefined) return;
@@ -370,14 +381,11 @@ export class DedupArchive {
 
   #fail(thrown: unknown): void {
     if (this.#closed) return;
-    this.#failure ??= asPipelineError(thrown);
+    const error = asPipelineError(thrown);
+    // A file may have been compacted and vacuumed since: what is missing in truth, a load finds out.
+    this.#failure ??= error.kind === 'corrupt' ? corruptPart(error) : error;
     this.#options.logger.warn('the dedup index could not be archived', errorFields(thrown));
   }
-}
-
-/** Key of the fingerprints of a silver file. */
-export function fingerprintKey(root: string, path: string): string {
-  return `${root}/_dedup/${path.replace(/\.parquet$/, '')}.fp`;
 }
 
 /** Neighbours of one level that are many enough to become one run. */
@@ -393,10 +401,7 @@ function mergeable(runs: readonly LoadedRun[]): LoadedRun[] | undefined {
 function liveRows(snapshot: Snapshot, shard: Shard): number | undefined {
   if (shard.count === 1) return snapshot.numRecords();
   const files = snapshot.files();
-  const ending = `/${shard.count}`;
-  if (!files.every(({ tags, stats }) => tags?.[SHARD_TAG]?.endsWith(ending) && stats)) {
-    return undefined;
-  }
+  if (!files.every((file) => rowsOfShard(file, shard) !== 'some' && file.stats)) return undefined;
   return sum(files.filter((file) => rowsOfShard(file, shard) === 'all').map(rowsOf));
 }
 
@@ -425,25 +430,4 @@ function* chunksOf(files: readonly LiveFile[], rowsMax: number): Generator<LiveF
 
 function sum(numbers: readonly number[]): number {
   return numbers.reduce((total, number) => total + number, 0);
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  if (signal.aborted) resolve();
-  else signal.addEventListener('abort', () => resolve(), { once: true });
-  return promise;
-}
-
-async function inParallel<Item, Result>(
-  items: readonly Item[],
-  concurrency: number,
-  task: (item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  const results: Result[] = [];
-  const waiting = items.entries();
-  const worker = async (): Promise<void> => {
-    for (const [i, item] of waiting) results[i] = await task(item);
-  };
-  await Promise.all(Array.from({ length: concurrency }, worker));
-  return results;
 }

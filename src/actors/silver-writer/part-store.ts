@@ -69,25 +69,21 @@ export class PartStore {
   }
 
   /**
-   * Brings the heads of a stored run into the index.
+   * Brings the heads of a stored run into the index; when it fails, nothing is attached afterwards.
    * @throws PipelineError corrupt when a part is gone or damaged
    */
   async load(entry: RunEntry): Promise<LoadedRun> {
     const run = this.#runNext++;
-    const parts = await Promise.all(
-      entry.parts.map((part) =>
-        this.#slots.run(async () => {
-          const key = `${this.#folder}/${part.name}`;
-          const [info, head] = await Promise.all([
-            this.#store.head(key),
-            this.#store.get(key, { range: { start: 0, end: headBytesOf(part.rows) } }),
-          ]);
-          if (info?.sizeBytes !== partBytesOf(part.rows)) throw corruptPart();
-          if (head === undefined || crc32(head) !== part.headCrc) throw corruptPart();
-          return this.#attach(run, entry.prefixBits, part, head);
-        }),
-      ),
-    );
+    const parts = await this.#slots.each(entry.parts, async (part) => {
+      const key = `${this.#folder}/${part.name}`;
+      const [info, head] = await Promise.all([
+        this.#store.head(key),
+        this.#store.get(key, { range: { start: 0, end: headBytesOf(part.rows) } }),
+      ]);
+      if (info?.sizeBytes !== partBytesOf(part.rows)) throw corruptPart();
+      if (head === undefined || crc32(head) !== part.headCrc) throw corruptPart();
+      return this.#attach(run, entry.prefixBits, part, head);
+    });
     return { entry, run, parts };
   }
 
@@ -164,7 +160,7 @@ export class PartStore {
   }
 
   async #deleteAll(keys: readonly string[]): Promise<void> {
-    await Promise.all(keys.map((key) => this.#slots.run(() => this.#store.delete(key))));
+    await this.#slots.each(keys, (key) => this.#store.delete(key));
   }
 
   #connectReads(): Promise<void> {

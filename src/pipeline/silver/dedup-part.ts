@@ -25,7 +25,7 @@ export interface HashRange {
 const BUCKET_ROWS = 32;
 
 /** Bits that choose a bucket in a part of `rows` rows. */
-export function bucketBitsOf(rows: number): number {
+function bucketBitsOf(rows: number): number {
   let bits = 1;
   while (rows > BUCKET_ROWS * 2 ** bits) bits++;
   return bits;
@@ -47,7 +47,7 @@ export function prefixBitsFor(rows: number, partRows: number): number {
 }
 
 /** Whether ids with this second hash word lie in the range. */
-export function inRange(word1: number, { prefixBits, prefix }: HashRange): boolean {
+function inRange(word1: number, { prefixBits, prefix }: HashRange): boolean {
   return prefixBits === 0 || word1 >>> (32 - prefixBits) === prefix;
 }
 
@@ -186,11 +186,15 @@ export function bucketBoundsBytes(
   return { start: 4 * bucket, end: 4 * bucket + 8 };
 }
 
-/** The index contradicts itself; whoever keeps it builds it again from the table. */
-export function corruptPart(): PipelineError {
+/**
+ * The index contradicts itself; whoever keeps it builds it again from the table.
+ * @param cause where something else found out
+ */
+export function corruptPart(cause?: unknown): PipelineError {
   return new PipelineError(
     'corrupt',
     'TM_DEDUP_INDEX_CORRUPT',
     'a part of the dedup index is damaged or gone; it is built again from the silver table',
+    { cause },
   );
 }

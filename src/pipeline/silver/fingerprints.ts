@@ -23,6 +23,15 @@ export const FINGERPRINT_WORDS = 6;
 export const FINGERPRINT_BYTES = 4 * FINGERPRINT_WORDS;
 
 /**
+ * Key of the object with the fingerprints of a silver file.
+ * @param root of silver
+ * @param path of the file in it
+ */
+export function fingerprintKey(root: string, path: string): string {
+  return `${root}/_dedup/${path.replace(/\.parquet$/, '')}.fp`;
+}
+
+/**
  * The fingerprints of silver rows, in row order.
  * @param batch columns of a silver file; those that a file lacks count as null
  * @throws PipelineError corrupt when a row has no id

@@ -19,4 +19,19 @@ export class Slots {
       else this.#free++;
     }
   }
+  /**
+   * Runs a task for each item; settles once none of them runs any more.
+   * @returns results in the order of the items
+   * @throws the first failure
+   */
+  async each<Item, Result>(
+    items: readonly Item[],
+    task: (item: Item) => Promise<Result>,
+  ): Promise<Result[]> {
+    const settled = await Promise.allSettled(items.map((item) => this.run(() => task(item))));
+    return settled.map((result) => {
+      if (result.status === 'rejected') throw result.reason;
+      return result.value;
+    });
+  }
 }

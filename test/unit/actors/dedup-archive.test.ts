@@ -13,7 +13,7 @@ import {
   ComputeThread,
   type ThreadApi,
 } from '../../../src/actors/runtime/compute-thread.ts';
-import { DedupArchive, fingerprintKey } from '../../../src/actors/silver-writer/dedup-archive.ts';
+import { DedupArchive } from '../../../src/actors/silver-writer/dedup-archive.ts';
 import {
   createDedupCalls,
   type DedupCalls,
@@ -35,6 +35,7 @@ import {
   bucketOfHash,
   bytesOfWords,
   FINGERPRINT_WORDS,
+  fingerprintKey,
 } from '../../../src/pipeline/silver/fingerprints.ts';
 import { murmur128, viewOf } from '../../../src/pipeline/silver/murmur.ts';
 import { primitive, struct } from '../../../src/pipeline/types.ts';
@@ -128,8 +129,12 @@ class World {
     };
   }
 
-  async commit(adds: readonly NewFile[], removes: readonly string[] = []): Promise<number> {
-    const request = { operation: 'WRITE', adds, removes, progress: [] };
+  async commit(
+    adds: readonly NewFile[],
+    removes: readonly string[] = [],
+    dataChange = true,
+  ): Promise<number> {
+    const request = { operation: 'WRITE', adds, removes, progress: [], dataChange };
     const outcome = await this.silver.commit(request);
     assert.equal(outcome.kind, 'committed');
     return outcome.kind === 'committed' ? outcome.version : -1;
@@ -157,6 +162,7 @@ interface Derived {
 class Writer {
   readonly index: LayeredDedupIndex;
   readonly archive: DedupArchive;
+  dedupThreads = 0;
   readonly #thread: ComputeThread<LookCalls>;
   readonly #world: World;
   readonly #tag: string;
@@ -173,7 +179,6 @@ class Writer {
     };
     this.#thread = new ComputeThread<LookCalls>(module, undefined, hostOf({ ...calls, look }));
     const api = createDedupThreadApi({ event, shard });
-    const dedupThread = new ComputeThread<DedupThreadApi>(module, undefined, hostOf(api));
     this.index = index;
     this.#world = world;
     this.#tag = shardTag(shard);
@@ -183,7 +188,10 @@ class Writer {
       shard,
       memoryBytesMax: MEMORY_BYTES,
       silverThread: this.#thread,
-      dedupThread: () => dedupThread,
+      startDedupThread: () => {
+        this.dedupThreads++;
+        return new ComputeThread<DedupThreadApi>(module, undefined, hostOf(api));
+      },
       ambient: systemAmbient,
       logger: silentLogger,
     });
@@ -228,7 +236,7 @@ class Writer {
 
   async stop(): Promise<void> {
     await this.archive.idle();
-    this.archive.close();
+    await this.archive.close();
   }
 }
 
@@ -319,7 +327,7 @@ test('SW2 ids of a span that was not committed are in no stored run', async () =
   await writer.span(fingerprints(numbers(1_500, 1e9, 1)));
   await writer.look(lost);
   await writer.archive.derived(writer.index.hotIds, 2, new AbortController().signal);
-  writer.archive.close();
+  await writer.archive.close();
   const next = await Writer.start(world);
   assert.ok((await next.look(lost)).every((verdict) => verdict === 0));
 });
@@ -441,4 +449,72 @@ test('DA4 old objects that no manifest names are deleted, younger ones and those
   await (await Writer.start(world)).stop();
   const kept = (await world.keys('')).filter((key) => key.includes('/index/'));
   assert.deepEqual(new Set(kept), new Set([...named, `${folder}/young.part`]));
+});
+
+test('a file that was compacted and vacuumed before its ids were archived only makes the writer begin again', async () => {
+  for (const isWaiting of [false, true]) {
+    const world = await World.open(new MemoryObjectStore(systemAmbient));
+    const writer = await Writer.start(world);
+    const early = fingerprints(numbers(600, 1e9, 1));
+    await writer.span(early);
+    const [small] = world.silver.snapshot.files();
+    await world.commit([await world.file(early)], [small!.path], false);
+    await world.store.delete(fingerprintKey(ROOT, small!.path));
+    const reads = holdReads(world.store, '.fp');
+    const late = fingerprints(numbers(600, 1e9, 2));
+    await writer.span(late);
+    await reads.asked;
+    // The second generation is full as well, so that deriving waits for the first one's run.
+    const many = fingerprints(numbers(2_100, 1e9, 3));
+    const derived = isWaiting ? writer.derive(many, 3) : undefined;
+    if (isWaiting) await systemAmbient.clock.sleep(20);
+    reads.release();
+    if (!isWaiting) await writer.archive.idle();
+    await assert.rejects(derived ?? writer.derive(many, 3), {
+      kind: 'unavailable',
+      code: 'TM_DEDUP_INDEX_CORRUPT',
+    });
+    await writer.stop();
+    const next = await Writer.start(world);
+    for (const words of [early, late]) {
+      assert.ok((await next.look(words)).every((verdict) => verdict === 1));
+    }
+    await next.stop();
+  }
+});
+
+test('no dedup thread is started for an archive that was closed meanwhile', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const reads = holdReads(world.store, '.fp');
+  await writer.span(fingerprints(numbers(1_100, 1e9, 1)));
+  await reads.asked;
+  await writer.archive.close();
+  reads.release();
+  await systemAmbient.clock.sleep(20);
+  assert.equal(writer.dedupThreads, 0);
+});
+
+test('parts that are still being read when another proves damaged are not attached afterwards', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const words = fingerprints(numbers(6_000, 1e9, 1));
+  for (let row = 0; row < 6_000; row += 1_000) {
+    await writer.span(words.subarray(row * FINGERPRINT_WORDS, (row + 1_000) * FINGERPRINT_WORDS));
+  }
+  await writer.stop();
+  const parts = await world.keys('.part');
+  const stored = decodeManifest((await world.store.get((await world.keys('manifest.json'))[0]!))!)!;
+  const damaged = stored.runs.find((run) => run.parts.length > 1)!.parts[0]!.name;
+  await world.store.put(parts.find((key) => key.endsWith(damaged))!, new Uint8Array(1));
+  const get = world.store.get.bind(world.store);
+  world.store.get = async (key, options) => {
+    if (parts.includes(key) && !key.endsWith(damaged)) await systemAmbient.clock.sleep(50);
+    return get(key, options);
+  };
+  const next = await Writer.start(world);
+  await systemAmbient.clock.sleep(100);
+  // Whoever asked one of them would find it gone.
+  for (const key of parts) await world.store.delete(key);
+  assert.ok((await next.look(words)).every((verdict) => verdict === 1));
 });

@@ -304,3 +304,19 @@ test('SW1 a writer that is stopped after the dead letters still commits the silv
   assert.equal(rowsOf(lake.tables.deadLetter), 2);
   assert.deepEqual(await silverIds(lake), ALL);
 });
+
+test('a bronze version that came and was covered while silver was read is no damage', async (t) => {
+  const lake = await openLake(t);
+  const { silver } = lake.tables;
+  const refresh = silver.refresh.bind(silver);
+  silver.refresh = async () => {
+    silver.refresh = refresh;
+    await systemAmbient.clock.sleep(20);
+    await addBronze(lake, 12, ['i']);
+    // The former owner, which does not know yet that it is one.
+    await runShard(lake, 0, 1);
+    return refresh();
+  };
+  await runShard(lake, 0, 1);
+  assert.deepEqual(await silverIds(lake), [...ALL, 'i']);
+});
