@@ -71,6 +71,18 @@ export function deadLetterAppId(pipeline: string, bronzeTableId: string, bucket:
 }
 
 /**
+ * The progress names of all dedup buckets.
+ * @param idOf `silverAppId` or `deadLetterAppId`
+ */
+export function bucketAppIds(
+  { name, dedupBuckets }: PipelineConfig,
+  bronzeTableId: string,
+  idOf: (pipeline: string, bronzeTableId: string, bucket: number) => string,
+): readonly string[] {
+  return Array.from({ length: dedupBuckets }, (_, bucket) => idOf(name, bronzeTableId, bucket));
+}
+
+/**
  * Under which schema a dedup bucket's dead letters were derived last; written when that changes. Its
  * version is made by `schemaMark`.
  */

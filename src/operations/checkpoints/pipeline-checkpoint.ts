@@ -7,9 +7,10 @@
  *     covers nothing yet is left out.
  * PC2 Numbers only grow, and a file is never overwritten; the newest KEPT stay.
  */
-import { PipelineError } from '../../errors.ts';
+import { asPipelineError, PipelineError } from '../../errors.ts';
 import { instantText } from '../../pipeline/generator/instant-text.ts';
 import {
+  bucketAppIds,
   goldAppId,
   parseBronzeAppId,
   silverAppId,
@@ -17,6 +18,7 @@ import {
   watermarkAppPrefix,
 } from '../../pipeline/progress.ts';
 import type { Snapshot } from '../../storage/delta/snapshot.ts';
+import { coveredLetters } from '../dead-letters/covered-letters.ts';
 import { type HousekeepingLake, openNamedTables } from '../housekeeping/lake-tables.ts';
 
 /** A table at the version that belongs to the others. */
@@ -107,6 +109,16 @@ export class PipelineCheckpoints {
     }
   }
 
+  /** A damaged one is as good as none: the next one says it again (PC2). */
+  async #readIfWhole(number: number): Promise<PipelineCheckpoint | undefined> {
+    try {
+      return await this.read(number);
+    } catch (thrown) {
+      if (asPipelineError(thrown).kind !== 'corrupt') throw thrown;
+      return undefined;
+    }
+  }
+
   async #readNewest(): Promise<{ readonly number: number; readonly content: string }> {
     const numbers = await this.numbers();
     const number = numbers.at(-1);
@@ -114,7 +126,8 @@ export class PipelineCheckpoints {
     for (const old of numbers.slice(0, -KEPT)) {
       await this.#lake.delta.store.delete(`${this.#prefix}${old}`);
     }
-    const newest = await this.read(number);
+    const newest = await this.#readIfWhole(number);
+    if (!newest) return { number, content: '' };
     // Members without a value are left out: this is the text of what `take` compares.
     const content = JSON.stringify({ ...newest, checkpoint: undefined, createdAt: undefined });
     return { number, content };
@@ -142,10 +155,14 @@ async function describeTables(
     ...gold.map(({ covers }) => covers),
   );
   const silverAt = await silver.table.snapshotAt(silverVersion);
-  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) =>
-    Number(silverAt.progress(silverAppId(config.name, bronze.table.tableId, bucket)) ?? 0n),
+  const buckets = bucketAppIds(config, bronze.table.tableId, silverAppId).map((id) =>
+    Number(silverAt.progress(id) ?? 0n),
   );
   const bronzeVersion = Math.min(...buckets);
+  const deadAt = await coveredLetters(config, bronze.table.tableId, {
+    deadLetter: dead.table,
+    silver: silverAt,
+  });
   const bronzeAt = await bronze.table.snapshotAt(bronzeVersion);
   const offsets: Record<string, string> = {};
   const watermarks: Record<string, string> = {};
@@ -175,7 +192,7 @@ async function describeTables(
     watermarks: byNumber(watermarks),
     tables: [
       entry(bronze.name, bronzeAt),
-      entry(dead.name, await dead.table.refresh(), bronzeVersion),
+      entry(dead.name, deadAt, bronzeVersion),
       entry(silver.name, silverAt, bronzeVersion),
       ...gold.map(({ name, snapshot, covers }) => entry(name, snapshot, covers)),
     ],

@@ -13,7 +13,7 @@
  */
 import { PipelineError } from '../../errors.ts';
 import { movedTotals } from '../../pipeline/ledger/ledger-totals.ts';
-import { deadLetterAppId, silverAppId, silverEditsAppId } from '../../pipeline/progress.ts';
+import { silverEditsAppId } from '../../pipeline/progress.ts';
 import { DEAD_LETTER_DATE } from '../../pipeline/silver/tables.ts';
 import type { Snapshot } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf } from '../../storage/delta/snapshot.ts';
@@ -22,6 +22,7 @@ import { WHOLE_RANGE } from '../silver-edit/bronze-range.ts';
 import type { EditedLake } from '../silver-edit/edited-lake.ts';
 import type { Coordinates } from '../silver-edit/edit-thread.ts';
 import { type EditContent, SilverEdit } from '../silver-edit/silver-edit.ts';
+import { coveredLetters } from './covered-letters.ts';
 import { finishRetry, isPending, retryIdOf, storeStatement } from './retry-statement.ts';
 
 /** Dead letters of one commit. */
@@ -115,17 +116,10 @@ class Retry {
   /** DR3 */
   async #coveredFiles(): Promise<readonly LiveFile[]> {
     const { lake } = this.#edit;
-    const { config } = lake.context;
-    let dead: Snapshot = await lake.deadLetter.refresh();
-    const silver = await lake.silver.refresh();
-    const isCovered = (snapshot: Snapshot): boolean => {
-      return Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket).every((bucket) => {
-        const counted = silver.progress(silverAppId(config.name, lake.bronze.tableId, bucket));
-        const stored = snapshot.progress(deadLetterAppId(config.name, lake.bronze.tableId, bucket));
-        return (stored ?? 0n) <= (counted ?? 0n);
-      });
-    };
-    while (!isCovered(dead)) dead = await lake.deadLetter.snapshotAt(dead.version - 1);
+    const dead = await coveredLetters(lake.context.config, lake.bronze.tableId, {
+      deadLetter: lake.deadLetter,
+      silver: await lake.silver.refresh(),
+    });
     const { date } = this.#selection;
     return dead.files().filter(({ path, partitionValues }) => {
       if (this.#done.has(path)) return false;

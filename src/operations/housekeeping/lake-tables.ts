@@ -4,7 +4,7 @@
  */
 import { PipelineError } from '../../errors.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { goldAppId, silverAppId, tableRoots } from '../../pipeline/progress.ts';
+import { bucketAppIds, goldAppId, silverAppId, tableRoots } from '../../pipeline/progress.ts';
 import { nameOfRoot } from '../../storage/query/lake-catalog.ts';
 import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
 
@@ -72,8 +72,7 @@ export async function followedUpTo(
   };
   switch (role) {
     case 'bronze': {
-      const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
-      const appIds = buckets.map((bucket) => silverAppId(config.name, table.tableId, bucket));
+      const appIds = bucketAppIds(config, table.tableId, silverAppId);
       const covered = await progressIn(roots.silver, appIds);
       return Math.min(...covered.map((version) => Number(version ?? 0n)));
     }

@@ -15,6 +15,7 @@
 import { PipelineError } from '../../errors.ts';
 import { ledgerTotals, movedTotals } from '../../pipeline/ledger/ledger-totals.ts';
 import {
+  bucketAppIds,
   goldAppId,
   goldEditsAppId,
   silverAppId,
@@ -139,12 +140,11 @@ async function exclusion(
     const expected = base.progress(appId);
     return { appId, expected, next: (expected ?? 0n) + 1n };
   };
-  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
   const guard = (appId: string): ProgressGuard => ({ appId, expected: base.progress(appId) });
   switch (role) {
     case 'silver': {
       const bronzeId = await idOf(roots.bronze);
-      const guards = buckets.map((bucket) => guard(silverAppId(config.name, bronzeId, bucket)));
+      const guards = bucketAppIds(config, bronzeId, silverAppId).map(guard);
       const edits = [
         edit(silverEditsAppId(config.name, bronzeId)),
         ...shortage(config.name, bronzeId, base, target),

@@ -8,7 +8,7 @@ import { PipelineError } from '../../errors.ts';
 import type { Logger } from '../../logger.ts';
 import { BRONZE_DATE_COLUMN } from '../../pipeline/bronze.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { silverAppId, tableRoots } from '../../pipeline/progress.ts';
+import { bucketAppIds, silverAppId, tableRoots } from '../../pipeline/progress.ts';
 import { EVENT_DATE, silverTableSchema } from '../../pipeline/silver/tables.ts';
 import { type StructType, struct } from '../../pipeline/types.ts';
 import type { DeltaTable, Snapshot } from '../../storage/delta/delta-table.ts';
@@ -89,10 +89,7 @@ export class EditedLake {
 
   /** The dedup buckets' progress names. */
   get bucketIds(): readonly string[] {
-    const { config } = this.context;
-    return Array.from({ length: config.dedupBuckets }, (_, bucket) =>
-      silverAppId(config.name, this.bronze.tableId, bucket),
-    );
+    return bucketAppIds(this.context.config, this.bronze.tableId, silverAppId);
   }
 
   /** Bronze version that every bucket of silver covers; 0 when it covers nothing. */

@@ -58,3 +58,37 @@ test('gold that covers nothing yet is left out (PC1)', async (t) => {
     ],
   );
 });
+
+test('dead letters are those of records that silver covers there (PC1)', async (t) => {
+  const fixture = await LakeFixture.open(t);
+  const { store, codec, config } = fixture;
+  const delta = { store, codec, ambient: systemAmbient, logger: silentLogger };
+  const lake = { config, delta, open: (root: string) => DeltaTable.open(delta, root) };
+  await fixture.bronze([{ offset: 0, id: 'a' }], [covers(0, 1)], { 0: 1 });
+  await fixture.silver([{ offset: 0, id: 'a' }], 1, { silverRows: 1 });
+  await fixture.gold(1, 1);
+  for (let offset = 1; offset <= 7; offset++) {
+    const record = { offset, id: undefined };
+    const version = await fixture.bronze([record], [covers(offset, offset + 1)], { 0: offset + 1 });
+    await fixture.deadLetters([{ ...record, flag: 'malformed_json' }], version);
+    if (offset <= 2) await fixture.silver([], version, { deadLetters: 1 });
+  }
+  await fixture.gold(1, 3);
+  const checkpoints = new PipelineCheckpoints(lake);
+  await checkpoints.take();
+  const dead = (await checkpoints.read(1)).tables.find(({ table }) => table === 'bronze.usage_dlq');
+  assert.deepEqual([dead!.version, dead!.covers], [2, 3]);
+});
+
+test('a damaged checkpoint does not stop the next one (PC2)', async (t) => {
+  const fixture = await LakeFixture.open(t);
+  const { store, codec, config } = fixture;
+  const delta = { store, codec, ambient: systemAmbient, logger: silentLogger };
+  const lake = { config, delta, open: (root: string) => DeltaTable.open(delta, root) };
+  await fixture.silver([], 0, {});
+  assert.equal(await new PipelineCheckpoints(lake).take(), 1);
+  const key = `checkpoints/bronze/${config.source.topic}/offsets/1`;
+  await store.put(key, new TextEncoder().encode('{"check'));
+  assert.equal(await new PipelineCheckpoints(lake).take(), 2);
+  assert.equal((await new PipelineCheckpoints(lake).read(2)).checkpoint, 2);
+});
