@@ -52,6 +52,8 @@ const DAY_MS = 86_400_000;
 const CONCURRENCY = 4;
 /** Files of one commit. */
 const COMMIT_FILES_MAX = 1_000;
+/** How long the commit that closes bronze may take, whoever wants to stop. */
+const CLOSE_WITHIN_MS = 10_000;
 const APPEND_ONLY = 'delta.appendOnly';
 
 /**
@@ -95,13 +97,16 @@ class RetentionRun {
     const movable = await this.#movable(dateText(hotFromDay));
     if (dryRun) return totalsOf(movable);
     let moved: LiveFile[] = [];
-    for (let from = 0; from < movable.length && !signal?.aborted; from += COMMIT_FILES_MAX) {
-      const files = movable.slice(from, from + COMMIT_FILES_MAX);
-      await this.#copyToArchive(files);
-      await this.#takeOutOfBronze(files);
-      moved = [...moved, ...files];
+    try {
+      for (let from = 0; from < movable.length && !signal?.aborted; from += COMMIT_FILES_MAX) {
+        const files = movable.slice(from, from + COMMIT_FILES_MAX);
+        await this.#copyToArchive(files);
+        await this.#takeOutOfBronze(files);
+        moved = [...moved, ...files];
+      }
+    } finally {
+      await this.#closeBronze();
     }
-    await this.#closeBronze();
     return totalsOf(moved);
   }
 
@@ -171,16 +176,27 @@ class RetentionRun {
     });
   }
 
-  /** RT4 */
+  /** RT4, also of a run that was told to stop. */
   async #closeBronze(): Promise<void> {
     if (isAppendOnly((await this.#bronze.refresh()).configuration)) return;
-    await this.#commit(this.#bronze, {
-      operation: 'SET TBLPROPERTIES',
-      operationParameters: { properties: JSON.stringify({ [APPEND_ONLY]: 'true' }) },
-      adds: [],
-      metadata: { configuration: { [APPEND_ONLY]: 'true' } },
-      progress: [],
-    });
+    const limit = new AbortController();
+    const { clock } = this.#lake.delta.ambient;
+    const timer = clock.after(CLOSE_WITHIN_MS, () => limit.abort());
+    try {
+      await this.#commit(
+        this.#bronze,
+        {
+          operation: 'SET TBLPROPERTIES',
+          operationParameters: { properties: JSON.stringify({ [APPEND_ONLY]: 'true' }) },
+          adds: [],
+          metadata: { configuration: { [APPEND_ONLY]: 'true' } },
+          progress: [],
+        },
+        limit.signal,
+      );
+    } finally {
+      timer.cancel();
+    }
   }
 
   /** RT5 */
@@ -232,8 +248,11 @@ class RetentionRun {
     });
   }
 
-  async #commit(table: DeltaTable, request: CommitRequest): Promise<void> {
-    const { signal } = this.#options;
+  async #commit(
+    table: DeltaTable,
+    request: CommitRequest,
+    signal = this.#options.signal,
+  ): Promise<void> {
     const outcome = await table.commit({ ...request, ...(signal ? { signal } : {}) });
     if (outcome.kind !== 'committed') throw commitFailed(table, outcome);
   }

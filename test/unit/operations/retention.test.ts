@@ -203,6 +203,27 @@ test('a crash at any step loses nothing, and the next run finishes (RT1)', async
   assert.equal(crashes, 3 + 3 + 2);
 });
 
+test('a run that is told to stop leaves bronze append-only (RT4)', async (t) => {
+  const fixture = await coldLake(t);
+  const stop = new AbortController();
+  const link = new FaultyObjectStore(fixture.store, {
+    clock: systemAmbient.clock,
+    plan: (what, key) => {
+      // The commit that takes the moved files out; the line was drawn by the one before.
+      if (what === 'createIfAbsent' && key.endsWith('5.json') && key.startsWith('bronze/')) {
+        stop.abort();
+      }
+      return new FaultScript().plan(what, key);
+    },
+  });
+  const lake = daysLater(fixture, COLD_DAYS, link);
+  await applyRetention(lake, { signal: stop.signal });
+  assert.equal(stop.signal.aborted, true);
+  assert.equal(await filesOf(lake, 'bronze/usage'), 0);
+  const { configuration } = (await lake.open('bronze/usage'))!.snapshot;
+  assert.equal(configuration['delta.appendOnly'], 'true');
+});
+
 test('what expires is counted where it was (RT5)', async (t) => {
   const fixture = await coldLake(t);
   await applyRetention(daysLater(fixture, COLD_DAYS));
