@@ -37,8 +37,6 @@ interface OldVersion {
 }
 
 const DAY_MS = 86_400_000;
-/** Objects removed side by side. */
-const CONCURRENCY = 32;
 const VERSION_NAME = /^(\d{20})\./;
 
 /** Cleans up the log of one table. @throws PipelineError unavailable */
@@ -55,12 +53,12 @@ export async function cleanUpLog(
     .filter(({ version }) => version < firstVersion)
     .flatMap(({ names }) => names.map((name) => logPrefix(root) + name));
   let files = 0;
-  for (let from = 0; from < keys.length && !signal?.aborted; from += CONCURRENCY) {
-    // LC3
-    const some = keys.slice(from, from + CONCURRENCY);
-    if (!dryRun) await Promise.all(some.map((key) => env.store.delete(key)));
+  // LC3: one after another, for of deletes under way at once the later may be all that is done.
+  for (const key of keys) {
+    if (signal?.aborted) break;
+    if (!dryRun) await env.store.delete(key);
     crashPoint('m.cleanup.deleted');
-    files += some.length;
+    files++;
   }
   return { firstVersion, files };
 }
