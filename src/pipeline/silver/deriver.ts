@@ -254,20 +254,29 @@ export class SilverDeriver {
     return valid;
   }
 
-  /** V6: looks conflicts up again with their payload under other schemas, which inserts nothing. */
+  /**
+   * V6: looks conflicts up again with their payload under other schemas, which inserts nothing; all
+   * rows of a schema at once, for a lookup may be a round trip to the store.
+   */
   async #reconsider(input: BronzeRows, valid: number): Promise<void> {
-    const verdict = new Uint8Array(1);
-    for (let i = this.#verdicts.indexOf(ID_CONFLICT); i >= 0 && i < valid; ) {
-      const at = i * FINGERPRINT_WORDS;
-      const lookup = this.#lookups.slice(at, at + FINGERPRINT_WORDS);
-      for (const payload of this.#otherPayloads.of(input, this.#sourceRows[this.#valid[i]!]!)) {
-        lookup.set(payload, FINGERPRINT_WORDS - payload.length);
-        await this.#index.lookupOrInsert(lookup, 1, verdict);
-        if (verdict[0] !== ID_DUPLICATE) continue;
-        this.#verdicts[i] = ID_DUPLICATE;
-        break;
+    for (const schema of this.#otherPayloads.schemas) {
+      const conflicts: number[] = [];
+      const words: number[] = [];
+      for (let i = 0; i < valid; i++) {
+        if (this.#verdicts[i] !== ID_CONFLICT) continue;
+        const payload = this.#otherPayloads.of(schema, input, this.#sourceRows[this.#valid[i]!]!);
+        if (payload === undefined) continue;
+        const at = i * FINGERPRINT_WORDS;
+        const id = this.#lookups.subarray(at, at + FINGERPRINT_WORDS - payload.length);
+        conflicts.push(i);
+        words.push(...id, ...payload);
       }
-      i = this.#verdicts.indexOf(ID_CONFLICT, i + 1);
+      if (conflicts.length === 0) continue;
+      const verdicts = new Uint8Array(conflicts.length);
+      await this.#index.lookupOrInsert(Uint32Array.from(words), conflicts.length, verdicts);
+      for (const [j, i] of conflicts.entries()) {
+        if (verdicts[j] === ID_DUPLICATE) this.#verdicts[i] = ID_DUPLICATE;
+      }
     }
   }
 

@@ -23,25 +23,26 @@ export function hashStage(stage: EventStage, rescued: Vector): Uint32Array {
 
 /** Derives single rows again, under each of some other schemas. */
 export class OtherPayloads {
-  readonly #stages: readonly EventStage[];
+  readonly schemas: readonly EventStage[];
   readonly #rescued = new BytesBuilder(primitive('string'));
 
   /** @param events the other schemas, with the same id field */
   constructor(events: readonly EventConfig[]) {
-    this.#stages = events.map((event) => new EventStage(event, 1));
+    this.schemas = events.map((event) => new EventStage(event, 1));
   }
 
-  /** The row's payload hash under each schema that takes it as an event, two words each. */
-  *of(input: BronzeRows, row: number): Generator<Uint32Array> {
+  /**
+   * The row's payload hash under one of `schemas`, two words.
+   * @returns undefined when the schema does not take it as an event
+   */
+  of(schema: EventStage, input: BronzeRows, row: number): Uint32Array | undefined {
     const { data, offsets } = input.rawValue;
-    for (const stage of this.#stages) {
-      stage.begin(data!);
-      if (stage.read(offsets![row]!, offsets![row + 1]!) !== EVENT_OK) continue;
-      stage.keep(stage.takeId());
-      stage.decodeFields();
-      this.#rescued.reset();
-      stage.findings.writeRescued(this.#rescued, 1);
-      yield hashStage(stage, this.#rescued.view());
-    }
+    schema.begin(data!);
+    if (schema.read(offsets![row]!, offsets![row + 1]!) !== EVENT_OK) return undefined;
+    schema.keep(schema.takeId());
+    schema.decodeFields();
+    this.#rescued.reset();
+    schema.findings.writeRescued(this.#rescued, 1);
+    return hashStage(schema, this.#rescued.view());
   }
 }

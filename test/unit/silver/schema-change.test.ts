@@ -67,3 +67,22 @@ test('a copy whose content differs stays a conflict under every schema', async (
     silverRows: 0,
   });
 });
+
+test('copies from before a schema change are looked up together, once for each other schema', async () => {
+  const values = Array.from({ length: 50 }, (_, i) => VALUE.replace('"a"', `"a${i}"`));
+  const index = new MemoryDedupIndex();
+  await new SilverDeriver({ event: V1, late: LATE }, index).derive([
+    bronzeInput(recordsOf(values, { bronzeVersion: 1 })),
+  ]);
+  let lookups = 0;
+  const lookupOrInsert = index.lookupOrInsert.bind(index);
+  index.lookupOrInsert = (...call) => {
+    lookups++;
+    return lookupOrInsert(...call);
+  };
+  const V3 = schema(field('size', 'integer'));
+  const deriver = new SilverDeriver({ event: V2, late: LATE, otherEvents: [V3, V1] }, index);
+  const { counts } = await deriver.derive([bronzeInput(recordsOf(values, { bronzeVersion: 2 }))]);
+  assert.equal(counts.duplicates, 50);
+  assert.equal(lookups, 3);
+});
