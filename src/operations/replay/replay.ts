@@ -44,7 +44,11 @@ export interface ReplayReport {
 export async function replay(
   lake: EditedLake,
   range: BronzeRange,
-  options: { readonly dryRun: boolean },
+  options: {
+    readonly dryRun: boolean;
+    /** Ids of one part; for tests. */
+    readonly partIds?: number;
+  },
 ): Promise<ReplayReport> {
   const edit = new SilverEdit(lake, { range, dryRun: options.dryRun });
   try {
@@ -52,7 +56,7 @@ export async function replay(
     const files = await lake.coveredFiles(silver, range);
     // RP1: letters are committed before silver covers their records, so these are of all of `files`.
     await skipDeadLetters(edit, range);
-    const run = new Replay(edit, files, options.dryRun);
+    const run = new Replay(edit, files, { partIds: PART_IDS, ...options });
     const report = await run.run();
     if (!options.dryRun) await run.settle(silver);
     return report;
@@ -79,6 +83,7 @@ class Replay {
   readonly #edit: SilverEdit;
   readonly #files: readonly TableFile[];
   readonly #dryRun: boolean;
+  readonly #partIds: number;
   readonly #rowsAll: number;
   readonly #addedByDate: Record<string, number> = {};
   readonly #versions: number[] = [];
@@ -86,25 +91,31 @@ class Replay {
   #rowsUnseen = 0;
   #bronzeRows = 0;
 
-  constructor(edit: SilverEdit, files: readonly TableFile[], dryRun: boolean) {
+  constructor(
+    edit: SilverEdit,
+    files: readonly TableFile[],
+    options: { readonly dryRun: boolean; readonly partIds: number },
+  ) {
     this.#edit = edit;
     this.#files = files;
-    this.#dryRun = dryRun;
+    this.#dryRun = options.dryRun;
+    this.#partIds = options.partIds;
     this.#rowsAll = files.reduce((sum, { file }) => sum + (numRecordsOf(file.stats) ?? 0), 0);
   }
 
   async run(): Promise<ReplayReport> {
-    const totals: { before: DateTotal[]; after: DateTotal[] } = { before: [], after: [] };
     for (let next = 0; next < this.#files.length; ) {
-      await this.#edit.begin();
+      await this.#edit.begin('kept');
       const first = next;
-      for (let ids = 0; next < this.#files.length && ids < PART_IDS; next++) {
+      for (let ids = 0; next < this.#files.length && ids < this.#partIds; next++) {
         ids = await this.#collect(this.#files[next]!);
       }
-      const { before, after } = await this.#addMissing(this.#files.slice(first, next));
-      totals.before.push(...before);
-      totals.after.push(...after);
+      const part = this.#files.slice(first, next);
+      await (this.#dryRun ? this.#countMissing(part) : this.#addMissing(part));
     }
+    const totals = this.#dryRun
+      ? await this.#edit.thread.call('totals', {})
+      : { before: [], after: [] };
     const added = Object.values(this.#addedByDate).reduce((sum, rows) => sum + rows, 0);
     return {
       bronzeRows: this.#bronzeRows,
@@ -127,19 +138,19 @@ class Replay {
     return ids;
   }
 
-  async #addMissing(
-    part: readonly TableFile[],
-  ): Promise<{ readonly before: readonly DateTotal[]; readonly after: readonly DateTotal[] }> {
+  async #countMissing(part: readonly TableFile[]): Promise<void> {
     const { lake, thread } = this.#edit;
+    await this.#edit.probe(await lake.silver.refresh());
+    if ((await thread.call('probeEarlierParts', {})) === 0) return;
+    const derived = await this.#derive(part);
+    const dates = Object.keys(derived.rowsByDate);
+    await this.#addDatesToTotals(dates.filter((date) => !(date in this.#addedByDate)));
+    this.#count(derived);
+  }
+
+  async #addMissing(part: readonly TableFile[]): Promise<void> {
+    const { thread } = this.#edit;
     let derived: Derived | undefined;
-    if (this.#dryRun) {
-      if ((await this.#edit.probe(await lake.silver.refresh())).missing > 0) {
-        derived = await this.#derive(part);
-        this.#count(derived);
-        await this.#addDatesToTotals(Object.keys(derived.rowsByDate));
-      }
-      return thread.call('totals', {});
-    }
     const version = await this.#edit.commit({
       operation: 'REPLAY',
       lineage: { reason: 'replay' },
@@ -163,7 +174,6 @@ class Replay {
       this.#versions.push(version);
       this.#count(derived);
     }
-    return { before: [], after: [] };
   }
 
   /** RP2 */
@@ -228,6 +238,7 @@ class Replay {
     return { adds, rowsByDate };
   }
 
+  /** What silver has of dates that were not touched before. */
   async #addDatesToTotals(dates: readonly string[]): Promise<void> {
     const { lake, thread } = this.#edit;
     for (const file of lake.silver.snapshot.files()) {

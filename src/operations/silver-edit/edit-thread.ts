@@ -101,20 +101,24 @@ let totalsBefore = new DateTotals(data.aggregates, event);
 let totalsAfter = new DateTotals(data.aggregates, event);
 let pending = new Map<number, SilverRows[]>();
 let pendingRows = 0;
+/** Fingerprints of what earlier parts of a dry run would have added; 24 bytes each. */
+let wouldBeThere: Uint8Array[] = [];
 
 const api = {
-  /** Forgets ids and rows, for the next part of the operation. */
-  begin(_call: Record<string, never>): void {
+  /** Forgets ids and rows, for the next part of the operation; totals are of all parts or begin anew. */
+  begin(call: { readonly totals: 'kept' | 'new' }): void {
     candidates = new CandidateIds();
     candidateDeriver = new SilverDeriver({ event, late, otherEvents }, candidates);
     rebuilt = new CoordinateSet();
     refused = {};
     rederived = 0;
     changed = 0;
-    totalsBefore = new DateTotals(data.aggregates, event);
-    totalsAfter = new DateTotals(data.aggregates, event);
     pending = new Map();
     pendingRows = 0;
+    if (call.totals === 'kept') return;
+    totalsBefore = new DateTotals(data.aggregates, event);
+    totalsAfter = new DateTotals(data.aggregates, event);
+    wouldBeThere = [];
   },
 
   /** Leaves the records of a dead-letter file out of what follows. */
@@ -149,6 +153,12 @@ const api = {
     return candidates.missing;
   },
 
+  /** The same for what earlier parts of a dry run would have added. */
+  probeEarlierParts(_call: Record<string, never>): number {
+    for (const bytes of wouldBeThere) candidates.probe(bytes);
+    return candidates.missing;
+  },
+
   /** The same for a file whose fingerprints are not stored. */
   probeParquet(call: { readonly parquet: Uint8Array }): number {
     const all = { ...event, schema: struct(eventColumns()) };
@@ -168,6 +178,7 @@ const api = {
     candidates.phase = 'decide';
     const { batch } = rangeOf(call.parquet);
     const result = await candidateDeriver.derive([{ bronzeVersion: 0, batch }]);
+    if (data.dryRun) wouldBeThere.push(...result.silver.map(({ fingerprints }) => fingerprints));
     return edited(result.silver);
   },
 

@@ -58,11 +58,14 @@ export class SilverEdit {
     } satisfies EditThreadData);
   }
 
-  /** Begins a part of the operation with other ids. */
-  async begin(): Promise<void> {
+  /**
+   * Begins a part of the operation with other ids.
+   * @param totals whether they go on, or are those of this part
+   */
+  async begin(totals: 'kept' | 'new' = 'new'): Promise<void> {
     this.#probed.clear();
     this.#missing = 0;
-    await this.thread.call('begin', {});
+    await this.thread.call('begin', { totals });
   }
 
   /**

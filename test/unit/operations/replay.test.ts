@@ -123,3 +123,21 @@ test('a row that a restore took out is a duplicate once a copy has its place (RE
   assert.deepEqual([stages.bronzeRows, stages.silverRows, stages.duplicates], [3n, 2n, 1n]);
   assert.deepEqual((await replay(lake, WHOLE_RANGE, REPLAY)).versions, []);
 });
+
+test('a dry run counts each lost event and each date once, in however many parts (RP3)', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  for (const [offset, id] of [
+    [1, 'lost'],
+    [2, 'lost'],
+    [3, 'gone'],
+  ] as const) {
+    await fixture.bronze([{ offset, id }], [covers(offset, offset + 1)], { 0: offset + 1 });
+  }
+  await fixture.silver([], 4, {});
+  const whole = await replay(lake, WHOLE_RANGE, { dryRun: true });
+  assert.deepEqual(whole.addedByDate, { '2026-11-22': 2 });
+  const total = (n: bigint) => [{ aggregate: 'hourly', date: '2026-11-22', values: { n } }];
+  assert.deepEqual(whole.totals, { before: total(1n), after: total(3n) });
+  const inParts = await replay(lake, WHOLE_RANGE, { dryRun: true, partIds: 1 });
+  assert.deepEqual(inParts, whole);
+});
