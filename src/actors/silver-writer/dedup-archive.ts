@@ -388,11 +388,14 @@ export class DedupArchive {
   }
 }
 
-/** Neighbours of one level that are many enough to become one run. */
+/**
+ * Neighbours that are many enough to become one run: of one level, or of lower ones before it, which
+ * a load leaves when it makes a larger run of what came since.
+ */
 function mergeable(runs: readonly LoadedRun[]): LoadedRun[] | undefined {
   for (let from = 0; from + FAN_IN <= runs.length; from++) {
     const some = runs.slice(from, from + FAN_IN);
-    if (some.every(({ entry }) => entry.level === some[0]!.entry.level)) return some;
+    if (some.every(({ entry }) => entry.level <= some.at(-1)!.entry.level)) return some;
   }
   return undefined;
 }

@@ -10,6 +10,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { asPipelineError, type PipelineError } from '../../errors.ts';
 import type { PartRead, PartReader } from '../../pipeline/silver/dedup-layers.ts';
 import { corruptPart } from '../../pipeline/silver/dedup-part.ts';
+import { codeOf, fsError } from '../../storage/object-store/fs-errors.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import { Slots } from '../../storage/object-store/slots.ts';
 
@@ -47,7 +48,10 @@ export class PartFiles {
     port.unref();
   }
 
-  /** Makes a part known. @throws PipelineError corrupt when its file is gone */
+  /**
+   * Makes a part known.
+   * @throws PipelineError corrupt when its file is gone, unavailable or invalid when it cannot be opened
+   */
   add(part: number, place: PartPlace): void {
     if ('key' in place) {
       this.#keys.set(part, place.key);
@@ -55,8 +59,8 @@ export class PartFiles {
     }
     try {
       this.#files.set(part, openSync(place.path, 'r'));
-    } catch {
-      throw corruptPart();
+    } catch (thrown) {
+      throw codeOf(thrown) === 'ENOENT' ? corruptPart(thrown) : fsError(thrown, place.path);
     }
   }
 

@@ -3,7 +3,7 @@
  * an index that holds everything in memory.
  */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -26,6 +26,7 @@ import {
   createDedupThreadApi,
   type DedupThreadApi,
 } from '../../../src/actors/silver-writer/dedup-thread.ts';
+import { PartFiles } from '../../../src/actors/silver-writer/part-reads.ts';
 import { SHARD_TAG, shardOf, shardTag } from '../../../src/actors/silver-writer/shard.ts';
 import { systemAmbient, type ThreadHost } from '../../../src/ambient.ts';
 import { silentLogger } from '../../../src/logger.ts';
@@ -85,6 +86,15 @@ function fingerprints(ids: readonly number[], payload = 1): Uint32Array {
     words[row * FINGERPRINT_WORDS + 4] = payload;
   }
   return words;
+}
+
+function wordsOfBucket(words: Uint32Array, isWanted: (bucket: number) => boolean): Uint32Array {
+  const kept: number[] = [];
+  for (let at = 0; at < words.length; at += FINGERPRINT_WORDS) {
+    if (!isWanted(bucketOfHash(words[at]!, BUCKETS))) continue;
+    kept.push(...words.subarray(at, at + FINGERPRINT_WORDS));
+  }
+  return Uint32Array.from(kept);
 }
 
 /** A silver table without Parquet: the index reads only the log and the fingerprints. */
@@ -305,6 +315,21 @@ test('DA2 rows that were taken out of silver may come again', async () => {
   );
 });
 
+test('DA2 a manifest from before rows were taken out is not believed, even where totals cannot tell', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const all = fingerprints(numbers(6_000, 1e9, 1));
+  const words = wordsOfBucket(all, (bucket) => bucket % 2 === 0);
+  const writer = await Writer.start(world, 0, 2);
+  await writer.span(words);
+  await writer.stop();
+  const [gone] = world.silver.snapshot.files();
+  // A file without a shard's tag: nobody knows how many rows a shard has.
+  const { tags: _, ...untagged } = await world.file(fingerprints(numbers(10, 1e9, 2)));
+  await world.commit([untagged], [gone!.path]);
+  const next = await Writer.start(world, 0, 2);
+  assert.ok((await next.look(words)).every((verdict) => verdict === 0));
+});
+
 test('DA2 a manifest that leaves rows out is not believed', async () => {
   const world = await World.open(new MemoryObjectStore(systemAmbient));
   const writer = await Writer.start(world);
@@ -374,19 +399,46 @@ test('DA3 bucket sets that end at one version archive a generation once', async 
   }
 });
 
+test('DA3 a generation is archived at its own commit, not at an earlier one', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const earlier = fingerprints(numbers(100, 1e9, 1));
+  const later = fingerprints(numbers(1_100, 1e9, 2));
+  const first = await writer.derive(earlier, 1);
+  // As in the stream, the next span is derived while the one before it is committed.
+  const second = await writer.derive(later, 2);
+  await writer.commit(first.file, 1);
+  await systemAmbient.clock.sleep(20);
+  assert.ok((await writer.look(later)).every((verdict) => verdict === 1));
+  await writer.commit(second.file, 2);
+  await writer.stop();
+  const next = await Writer.start(world);
+  for (const words of [earlier, later]) {
+    assert.ok((await next.look(words)).every((verdict) => verdict === 1));
+  }
+});
+
+test('a part that is damaged under a running writer makes it forget the manifest and begin again', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const words = fingerprints(numbers(1_100, 1e9, 1));
+  await writer.span(words);
+  await writer.archive.idle();
+  const [part] = await world.keys('.part');
+  await world.store.put(part!, new Uint8Array(8));
+  const thrown: unknown = await writer.look(words).catch((error: unknown) => error);
+  const { kind, code } = await writer.archive.recovery(thrown);
+  assert.deepEqual({ kind, code }, { kind: 'unavailable', code: 'TM_DEDUP_INDEX_CORRUPT' });
+  assert.deepEqual(await world.keys('manifest.json'), []);
+  const next = await Writer.start(world);
+  assert.ok((await next.look(words)).every((verdict) => verdict === 1));
+});
+
 test('SH1 shards hold every id once, also when their number changes', async () => {
   const world = await World.open(new MemoryObjectStore(systemAmbient));
   const words = fingerprints(numbers(6_000, 1e9, 3));
-  const rowsOf = (number: number, count: number): Uint32Array => {
-    const rows = [...Array.from({ length: 6_000 }).keys()].filter(
-      (row) => bucketOfHash(words[row * FINGERPRINT_WORDS]!, BUCKETS) % count === number,
-    );
-    return Uint32Array.from(
-      rows.flatMap((row) => [
-        ...words.subarray(row * FINGERPRINT_WORDS, (row + 1) * FINGERPRINT_WORDS),
-      ]),
-    );
-  };
+  const rowsOf = (number: number, count: number): Uint32Array =>
+    wordsOfBucket(words, (bucket) => bucket % count === number);
   for (const number of [0, 1]) {
     const writer = await Writer.start(world, number, 2);
     const verdicts = await writer.span(rowsOf(number, 2));
@@ -517,4 +569,35 @@ test('parts that are still being read when another proves damaged are not attach
   // Whoever asked one of them would find it gone.
   for (const key of parts) await world.store.delete(key);
   assert.ok((await next.look(words)).every((verdict) => verdict === 1));
+});
+
+test('runs of a lower level before a large one, which a load made of a long tail, are merged with it', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const spans = [1, 2, 3].map((seed) => fingerprints(numbers(1_100, 1e9, seed)));
+  for (const words of spans) {
+    await writer.span(words);
+    await writer.archive.idle();
+  }
+  await writer.stop();
+  const tail = fingerprints(numbers(1_500, 1e9, 4));
+  await world.commit([await world.file(tail)]);
+  const next = await Writer.start(world);
+  await next.stop();
+  const [manifest] = await world.keys('manifest.json');
+  assert.equal(decodeManifest((await world.store.get(manifest!))!)!.runs.length, 1);
+  for (const words of [...spans, tail]) {
+    assert.ok((await next.look(words)).every((verdict) => verdict === 1));
+  }
+});
+
+test('only a part file that is gone is a damaged index; one that cannot be opened says why', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'tidemark-parts-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const files = new PartFiles();
+  const path = join(folder, 'a.part');
+  assert.throws(() => files.add(1, { path }), { kind: 'corrupt', code: 'TM_DEDUP_INDEX_CORRUPT' });
+  await writeFile(path, '');
+  const below = join(path, 'b.part');
+  assert.throws(() => files.add(1, { path: below }), { kind: 'invalid', code: 'TM_STORE_DENIED' });
 });
