@@ -46,7 +46,6 @@ test('operations on Kafka, Redis and S3 change neither events nor windows', asyn
     { what: 'rebuild under the same schema', args: ['replay', '--rebuild', '--date', yesterday] },
     { what: 'retention', args: ['retention', 'apply'] },
     { what: 'replay from the archive', args: ['replay', '--date', dayBefore] },
-    { what: 'vacuum', args: ['table', 'vacuum', '--all'] },
   ];
   for (const { what, args } of steps) {
     await pipeline.json(args);

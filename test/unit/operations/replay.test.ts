@@ -1,8 +1,9 @@
-/** Plain replay: what it puts back, and what it leaves alone while the stream goes on. */
+/** Edits of silver, one at a time: what they change, and what they leave alone while the stream goes on. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { systemAmbient } from '../../../src/ambient.ts';
 import { silentLogger } from '../../../src/logger.ts';
+import { retryDeadLetters } from '../../../src/operations/dead-letters/retry.ts';
 import { openNamedTables } from '../../../src/operations/housekeeping/lake-tables.ts';
 import { restoreTable } from '../../../src/operations/housekeeping/restore.ts';
 import { readLakeState } from '../../../src/operations/ledger/lake-state.ts';
@@ -140,4 +141,32 @@ test('a dry run counts each lost event and each date once, in however many parts
   assert.deepEqual(whole.totals, { before: total(1n), after: total(3n) });
   const inParts = await replay(lake, WHOLE_RANGE, { dryRun: true, partIds: 1 });
   assert.deepEqual(inParts, whole);
+});
+
+test('an edit that the stream overtakes looks again at what silver has (SE2)', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  await fixture.bronze([{ offset: 1, id: 'lost' }], [covers(1, 2)], { 0: 2 });
+  await fixture.silver([], 2, {});
+  const { silver } = lake;
+  const commit = silver.commit.bind(silver);
+  let commits = 0;
+  silver.commit = async (request) => {
+    if (commits++ === 0) {
+      await fixture.bronze([{ offset: 2, id: 'lost' }], [covers(2, 3)], { 0: 3 });
+      await fixture.silver([{ offset: 2, id: 'lost' }], 3, { silverRows: 1 });
+    }
+    return commit(request);
+  };
+  const { added, versions } = await replay(lake, WHOLE_RANGE, REPLAY);
+  assert.deepEqual([commits, added, versions], [1, 0, []]);
+  assert.equal((await fixture.tables.silver.refresh()).numRecords(), 2);
+});
+
+test('letters of records that silver has not counted are not retried (DR3)', async (t) => {
+  const { fixture, lake, streamDeadLetter } = await streamedLake(t);
+  await streamDeadLetter();
+  const ahead = await fixture.bronze([{ offset: 2, id: 'c' }], [covers(2, 3)], { 0: 3 });
+  await fixture.deadLetters([{ offset: 2, id: 'c', flag: 'missing_field' }], ahead);
+  const all = { flag: undefined, date: undefined, dryRun: false };
+  assert.equal((await retryDeadLetters(lake, all)).looked, 1);
 });
