@@ -444,7 +444,7 @@ export function silverWriter(
   };
 
   return {
-    name: 'silver-writer',
+    name: `silver-writer/${shard.number}`,
     start() {
       const { event, late, limits } = config;
       thread = new ComputeThread<SilverThreadApi>(

@@ -291,6 +291,7 @@ test('SW1 dead letters of a schema that silver does not declare stop the writer,
     if (version > 0) void actor.stop();
   };
   const { actor, close } = startShard(lake, 0, 1, { onCovered });
+  assert.equal(actor.name, 'silver-writer/0');
   const reason = await actor.stopped;
   assert.ok(reason.kind === 'failed');
   assert.match(reason.error.message, /schema version 9, which silver does not declare/);
