@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { eventually } from '../support/eventually.ts';
 import { PipelineFixture } from '../support/pipeline-fixture.ts';
 import { type JsonRow, TableReader } from '../support/pipeline-tables.ts';
 
@@ -252,4 +253,61 @@ test('a late flood across midnight of final dates is explained to the last cent 
       assert.equal(code, 2, date);
     }
   });
+});
+
+test('at the time of day that is set, dates that are over become final by the scheduler in Redis (P7)', async (t) => {
+  const minuteMs = 60_000;
+  const dueMs = Math.floor((Date.now() + 1.5 * minuteMs) / minuteMs) * minuteMs;
+  const pipeline = await PipelineFixture.create(t, {
+    definition: {
+      ...DEFINITION,
+      reconcile: { at: new Date(dueMs).toISOString().slice(11, 16) },
+      // What is due at the start is caught up once partitions may be idle; here only the clock counts.
+      late: { ...DEFINITION.late, idlePartition: '1h' },
+    },
+    on: 'servers',
+  });
+  const sink = await pipeline.openSink();
+  // A day and a half, so that every partition's watermark is beyond the first day.
+  const span = {
+    fromMs: START_MS,
+    toMs: START_MS + 36 * HOUR_MS,
+    delayMs: 0,
+    customers: CUSTOMERS,
+  };
+  await sink.append(
+    lines('event', ORDINARY, span)
+      .split('\n')
+      .map((value, i) => ({
+        key: `${i % CUSTOMERS}`,
+        value,
+        timestampMs: START_MS + Math.floor((i * 36 * HOUR_MS) / ORDINARY),
+      })),
+  );
+  await sink.close();
+  const run = pipeline.start(['run']);
+  const finals = async (): Promise<JsonRow> => {
+    const [row] = await pipeline.json<readonly JsonRow[]>([
+      'sql',
+      `SELECT _event_date::VARCHAR AS date, bool_and(_is_final) AS final, sum(n)::INT AS n
+        FROM gold.hourly GROUP BY ALL ORDER BY 1`,
+    ]);
+    assert.equal(row?.['date'], DATES[0]);
+    return row!;
+  };
+  const first = await eventually(finals, { withinMs: minuteMs });
+  if (Date.now() < dueMs) assert.equal(first['final'], false);
+  const last = await eventually(
+    async () => {
+      const row = await finals();
+      return row['final'] === true && row;
+    },
+    { withinMs: dueMs - Date.now() + minuteMs },
+  );
+  t.diagnostic(`final ${((Date.now() - dueMs) / 1_000).toFixed(1)} s after it was due`);
+  assert.ok(last && Date.now() >= dueMs);
+  assert.equal(last['n'], Math.round((ORDINARY * 24) / 36));
+  const { code, stderr } = await run.kill('SIGTERM');
+  assert.equal(code, 0, stderr);
+  await pipeline.verify();
 });
