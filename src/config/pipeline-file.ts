@@ -347,7 +347,8 @@ export const pipelineFileSchema = section(
         inFlight: size(2 ** 20).prefault('128MiB'),
         batchCache: size(0).prefault('128MiB'),
         goldState: size(2 ** 20).prefault('256MiB'),
-        dedup: size(2 ** 20)
+        // Beside the bound are the ids of two spans, 13 MB each.
+        dedup: size(2 ** 26)
           .describe('Per silver writer.')
           .prefault('512MiB'),
       },

@@ -313,6 +313,7 @@ const REFUSED: Readonly<Record<string, readonly [text: string, ...parts: string[
     'reconciliation',
   ],
   'hot longer than archive': [`${MINIMAL}retention: {bronze: {hot: 8y}}`, 'retention.bronze.hot'],
+  'an index too small for a span': [`${MINIMAL}limits: {dedup: 63MiB}`, 'limits.dedup'],
   'a budget that no record fits': [`${MINIMAL}limits: {inFlight: 1MiB}`, 'maxRecordBytes'],
   'aliases that multiply beyond all measure': [
     `${MINIMAL}a: &a [x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c]`,

@@ -61,7 +61,7 @@ interface Frozen {
   readonly settle: (work: Promise<void>) => void;
 }
 
-/** Of the bound, a generation in memory gets an eighth, with 64 bytes an id at most. */
+/** Of the bound, each of two generations gets an eighth, with 64 bytes an id at most. */
 const BYTES_PER_HOT_ID = 512;
 /** Runs of a level that become one of the next. */
 const FAN_IN = 4;
@@ -136,10 +136,11 @@ export class DedupArchive {
    */
   async derived(hotIds: number, upTo: number, signal: AbortSignal): Promise<void> {
     if (this.#failure) throw await this.recovery(this.#failure);
+    const isFull = hotIds >= this.#hotIdsMax;
     const isOld = this.#options.silver.snapshot.version - this.#version >= VERSIONS_MAX;
-    if (hotIds < this.#hotIdsMax && !(isOld && hotIds > 0)) return;
+    if (!isFull && !(isOld && hotIds > 0)) return;
     if (this.#frozen) {
-      if (hotIds < 2 * this.#hotIdsMax) return;
+      if (!isFull) return;
       await Promise.race([this.#frozen.archived, untilAborted(signal)]);
       if (this.#failure) throw await this.recovery(this.#failure);
       if (signal.aborted) return;

@@ -535,6 +535,24 @@ test('a file that was compacted and vacuumed before its ids were archived only m
   }
 });
 
+test('P10 a full generation waits for the one before it to leave memory', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const reads = holdReads(world.store, '.fp');
+  await writer.span(fingerprints(numbers(1_100, 1e9, 1)));
+  await reads.asked;
+  await writer.span(fingerprints(numbers(1_000, 1e9, 2)));
+  let isDerived = false;
+  const derived = writer.derive(fingerprints(numbers(100, 1e9, 3)), 3).then(() => {
+    isDerived = true;
+  });
+  await systemAmbient.clock.sleep(20);
+  assert.equal(isDerived, false);
+  reads.release();
+  await derived;
+  assert.equal(writer.index.hotIds, 0);
+});
+
 test('no dedup thread is started for an archive that was closed meanwhile', async () => {
   const world = await World.open(new MemoryObjectStore(systemAmbient));
   const writer = await Writer.start(world);
