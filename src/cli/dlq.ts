@@ -3,18 +3,18 @@
  */
 import { retryDeadLetters } from '../operations/dead-letters/retry.ts';
 import { EditedLake } from '../operations/silver-edit/edited-lake.ts';
-import { daysOfDate, tableRoots } from '../pipeline/progress.ts';
+import { tableRoots } from '../pipeline/progress.ts';
 import { nameOfRoot } from '../storage/query/lake-catalog.ts';
 import { type JsonValue, queryRows } from '../storage/query/lake-query.ts';
 import { sqlName, sqlText } from '../storage/query/table-view-sql.ts';
-import { defineCommand, EXIT, integer, text, toggle, usageError } from './command.ts';
+import { calendarDate, defineCommand, EXIT, integer, text, toggle } from './command.ts';
 import type { CommandContext } from './context.ts';
 import { type OpenLake, withLake } from './lake.ts';
 import { operationContext } from './operation-context.ts';
 import { groupDigits, textTable } from './text-table.ts';
 
 const flag = text('F', 'only dead letters with this flag, such as invalid_json');
-const date = text('D', 'only dead letters whose records came on this UTC date');
+const date = calendarDate('only dead letters whose records came on this UTC date');
 
 interface Wanted {
   readonly flag: string | undefined;
@@ -99,7 +99,6 @@ export const dlqRetryCommand = defineCommand({
   options: { flag, date, dryRun: toggle('print what would become of them, and change nothing') },
   example: 'tidemark dlq retry --flag missing_required:customer_id --dry-run',
   run: (context, { options }) => {
-    requireDate(options.date);
     return withLake(context, async (opened) => {
       const lake = await EditedLake.open(operationContext(context, opened));
       const report = await retryDeadLetters(lake, options);
@@ -132,7 +131,6 @@ async function queryDeadLetters(
 }
 
 function where(wanted: Wanted): string {
-  requireDate(wanted.date);
   const conditions = [
     ...(wanted.flag === undefined
       ? []
@@ -140,11 +138,6 @@ function where(wanted: Wanted): string {
     ...(wanted.date === undefined ? [] : [`"_dlq_date" = DATE ${sqlText(wanted.date)}`]),
   ];
   return conditions.length === 0 ? '' : `WHERE ${conditions.join(' AND ')}`;
-}
-
-function requireDate(given: string | undefined): void {
-  if (given === undefined || daysOfDate(given) !== undefined) return;
-  throw usageError(`--date takes YYYY-MM-DD; "${given}" is none.`);
 }
 
 function cell(value: JsonValue | undefined): string {

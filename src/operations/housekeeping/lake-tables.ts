@@ -7,6 +7,7 @@ import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import { bucketAppIds, goldAppId, silverAppId, tableRoots } from '../../pipeline/progress.ts';
 import { nameOfRoot } from '../../storage/query/lake-catalog.ts';
 import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
+import type { CommitOutcome } from '../../storage/delta/transaction.ts';
 
 export type TableRole = 'bronze' | 'dead-letter' | 'silver' | 'gold' | 'archive' | 'other';
 
@@ -27,7 +28,7 @@ export interface NamedTable {
 }
 
 /** Where each table of the pipeline is, and what it is; not all of them need to be there. */
-export function tablePlaces(
+function tablePlaces(
   config: PipelineConfig,
 ): readonly { readonly name: string; readonly role: TableRole; readonly root: string }[] {
   const roots = tableRoots(config);
@@ -89,8 +90,24 @@ export async function followedUpTo(
   }
 }
 
-/** An outcome of a commit that housekeeping cannot go on from. */
-export function commitFailed(table: DeltaTable, outcome: { readonly kind: string }): PipelineError {
-  const code = outcome.kind === 'unknown' ? 'TM_COMMIT_UNKNOWN' : 'TM_COMMIT_FENCED';
-  return new PipelineError('unavailable', code, `${table.root}: the commit was ${outcome.kind}`);
+/** An outcome of a commit that an operation cannot go on from; what to do about it. */
+export function commitFailed(
+  { root }: DeltaTable,
+  outcome: Exclude<CommitOutcome, { readonly kind: 'committed' }>,
+): PipelineError {
+  if (outcome.kind === 'unknown') {
+    return new PipelineError(
+      'unavailable',
+      'TM_COMMIT_UNKNOWN',
+      `the store did not say whether version ${outcome.version} of ${root} was written; ` +
+        'run the command again, it goes on from what is there',
+      { context: { version: outcome.version } },
+    );
+  }
+  return new PipelineError(
+    'unavailable',
+    'TM_COMMIT_FENCED',
+    `another program changed ${root} meanwhile; nothing is lost, run the command again`,
+    { context: { ...outcome } },
+  );
 }

@@ -23,6 +23,7 @@ import { eventOfAllSchemas } from '../../engine/declared-schema.ts';
 import { PipelineError } from '../../errors.ts';
 import { BRONZE_BOUNDED_COLUMNS } from '../../pipeline/bronze.ts';
 import { archivedBeforeAppId, dateText } from '../../pipeline/progress.ts';
+import { fingerprintKey } from '../../pipeline/silver/fingerprints.ts';
 import { struct } from '../../pipeline/types.ts';
 import type { LiveFile, ProgressGuard } from '../../storage/delta/transaction.ts';
 import { type CompactionTarget, mergedTags, planBins } from './compaction-plan.ts';
@@ -161,7 +162,7 @@ class Compaction {
     const isSilver = this.#named.role === 'silver';
     const [parquet, fingerprints] = await Promise.all([
       store.get(key),
-      isSilver ? store.get(this.#fingerprintKey(path)) : undefined,
+      isSilver ? store.get(fingerprintKey(this.#named.table.root, path)) : undefined,
     ]);
     if (!parquet) {
       const message = `data file ${key} is gone`;
@@ -182,7 +183,7 @@ class Compaction {
     const sizeBytes = file.parquet.byteLength;
     // OP1
     await store.put(`${table.root}/${path}`, file.parquet);
-    if (file.fingerprints) await store.put(this.#fingerprintKey(path), file.fingerprints);
+    if (file.fingerprints) await store.put(fingerprintKey(table.root, path), file.fingerprints);
     crashPoint('m.compact.commit');
     const outcome = await table.commit({
       operation: 'OPTIMIZE',
@@ -226,10 +227,6 @@ class Compaction {
       bytesRemoved: result.bytesRemoved + bytes,
       bytesAdded: result.bytesAdded + (file?.parquet.byteLength ?? bytes),
     };
-  }
-
-  #fingerprintKey(path: string): string {
-    return `${this.#named.table.root}/_dedup/${path.replace(/\.parquet$/, '')}.fp`;
   }
 
   #running(): ComputeThread<CompactionThreadApi> {

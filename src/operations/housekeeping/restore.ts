@@ -99,7 +99,11 @@ export async function restoreTable(
     if (outcome.kind === 'committed') return { ...done, version: outcome.version };
     if (outcome.kind === 'unknown') throw commitFailed(table, outcome);
   }
-  throw commitFailed(table, { kind: 'overtaken by the stream too often; pause it and try again' });
+  throw new PipelineError(
+    'unavailable',
+    'TM_COMMIT_FENCED',
+    `the stream changed ${table.root} first each time; nothing was restored: \`tidemark pause\` it and try again`,
+  );
 }
 
 /** RE2 */

@@ -17,18 +17,13 @@ import { EVENT_DATE } from '../../pipeline/silver/tables.ts';
 import type { Snapshot } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf } from '../../storage/delta/snapshot.ts';
 import type { LiveFile, NewFile } from '../../storage/delta/transaction.ts';
-import {
-  type BronzeRange,
-  datesOfRange,
-  statsOf,
-  WHOLE_RANGE,
-} from '../silver-edit/bronze-range.ts';
+import { type BronzeRange, mayHaveRowsOf, WHOLE_RANGE } from '../silver-edit/bronze-range.ts';
 import type { DateTotal } from '../silver-edit/date-totals.ts';
 import type { EditedLake } from '../silver-edit/edited-lake.ts';
 import { SilverEdit } from '../silver-edit/silver-edit.ts';
 
 /** Tag of silver files that a rebuild wrote: what they were derived under. */
-export const REBUILT_TAG = 'tidemark.rebuilt';
+const REBUILT_TAG = 'tidemark.rebuilt';
 
 /** What became, or would become, of one date. */
 export interface RebuiltDate {
@@ -84,7 +79,7 @@ export async function rebuild(
 }
 
 /** Dates of silver that may have rows of the selection, ascending. */
-export function selectedDates(silver: Snapshot, selection: RebuildSelection): readonly string[] {
+function selectedDates(silver: Snapshot, selection: RebuildSelection): readonly string[] {
   if (selection.kind === 'date') return [selection.date];
   const dates = new Set<string>();
   for (const file of silver.files()) {
@@ -94,19 +89,8 @@ export function selectedDates(silver: Snapshot, selection: RebuildSelection): re
   return [...dates].sort();
 }
 
-function mayHaveRowsOf(file: LiveFile, range: BronzeRange): boolean {
-  const { minValues, maxValues } = statsOf(file);
-  const { first, last } = datesOfRange(range);
-  const [from, to] = [minValues?.['_kafka_timestamp'], maxValues?.['_kafka_timestamp']];
-  if (first !== undefined && typeof to === 'string' && to.slice(0, 10) < first) return false;
-  if (last !== undefined && typeof from === 'string' && from.slice(0, 10) > last) return false;
-  const lastOffset = maxValues?.['_kafka_offset'];
-  if (range.startingOffsets === undefined || typeof lastOffset !== 'number') return true;
-  return [...range.startingOffsets.values()].some((offset) => BigInt(lastOffset) + 1024n >= offset);
-}
-
 /** What silver rows depend on beside their record, and gold on beside them (RB2). */
-export function derivationKey(config: PipelineConfig): string {
+function derivationKey(config: PipelineConfig): string {
   const rules = JSON.stringify([schemaProperties(config.event), config.late, config.gold]);
   const hash = createHash('sha256').update(rules).digest('hex').slice(0, 12);
   return `${config.event.schemaVersion}:${hash}`;

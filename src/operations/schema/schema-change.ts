@@ -21,6 +21,7 @@ import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf } from '../../storage/delta/snapshot.ts';
 import type { LiveFile } from '../../storage/delta/transaction.ts';
 import type { LakeCatalog } from '../../storage/query/lake-catalog.ts';
+import { commitFailed } from '../housekeeping/lake-tables.ts';
 import { statsOf } from '../silver-edit/bronze-range.ts';
 import { diffSchema, type SchemaDiff } from './schema-diff.ts';
 
@@ -134,11 +135,7 @@ async function evolve(
     signal,
   });
   if (outcome.kind === 'committed') return outcome.version;
-  throw new PipelineError(
-    'unavailable',
-    'TM_COMMIT_FENCED',
-    `${table.root} was changed by somebody else meanwhile; apply the schema again`,
-  );
+  throw commitFailed(table, outcome);
 }
 
 /** Files with undeclared or misfitting values, the newest first. */

@@ -131,11 +131,29 @@ export function statsOf(file: LiveFile): Stats {
 
 /** Whether a bronze file may hold rows of the range (BR1). */
 export function mayHoldRange(file: LiveFile, range: BronzeRange): boolean {
-  const date = file.partitionValues['_event_date'];
+  const date = file.partitionValues['_event_date'] ?? undefined;
+  return mayHoldRecords(file, range, { first: date, last: date });
+}
+
+/** Whether a silver file may have rows of the range's records (BR1). */
+export function mayHaveRowsOf(file: LiveFile, range: BronzeRange): boolean {
+  const { minValues, maxValues } = statsOf(file);
+  const dateIn = (values: Stats['minValues']): string | undefined => {
+    const time = values?.['_kafka_timestamp'];
+    return typeof time === 'string' ? time.slice(0, 10) : undefined;
+  };
+  return mayHoldRecords(file, range, { first: dateIn(minValues), last: dateIn(maxValues) });
+}
+
+/** @param dates of the records' Kafka timestamps, as far as the log states them */
+function mayHoldRecords(
+  file: LiveFile,
+  range: BronzeRange,
+  dates: { readonly first: string | undefined; readonly last: string | undefined },
+): boolean {
   const { first, last } = datesOfRange(range);
-  if (typeof date === 'string') {
-    if ((first !== undefined && date < first) || (last !== undefined && date > last)) return false;
-  }
+  if (first !== undefined && dates.last !== undefined && dates.last < first) return false;
+  if (last !== undefined && dates.first !== undefined && dates.first > last) return false;
   if (range.startingOffsets === undefined) return true;
   const lastOffset = statsOf(file).maxValues?.['_kafka_offset'];
   if (typeof lastOffset !== 'number') return true;

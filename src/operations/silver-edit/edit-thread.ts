@@ -37,6 +37,8 @@ export interface EditThreadData {
   readonly late: LateConfig;
   /** Other schemas that rows of the table may have been derived under. */
   readonly otherEvents: readonly EventConfig[];
+  /** The event with the fields of all of them. */
+  readonly eventOfAll: EventConfig;
   readonly aggregates: readonly AggregateConfig[];
   /** Columns of silver's data files, those of other schemas included. */
   readonly silverColumns: StructType;
@@ -70,7 +72,7 @@ export interface RetriedRows extends EditedRows {
 }
 
 const data = workerData as EditThreadData;
-const { event, late, otherEvents, silverColumns } = data;
+const { event, late, otherEvents, eventOfAll, silverColumns } = data;
 const codec = createParquetCodec();
 const encoder = new SilverEncoder(codec, event, []);
 const eventSchema = silverFileSchema(event);
@@ -91,7 +93,7 @@ let candidates = new CandidateIds();
 let candidateDeriver = new SilverDeriver({ event, late, otherEvents }, candidates);
 const rebuildDeriver = new SilverDeriver({ event, late }, letThrough);
 /** Records that are not to be derived: they are dead letters. */
-let deadCoordinates = new CoordinateSet();
+const deadCoordinates = new CoordinateSet();
 /** Silver rows that are derived again, each with a hash of its values. */
 let rebuilt = new CoordinateSet();
 let refused: Record<string, number> = {};
@@ -129,11 +131,6 @@ const api = {
     deadCoordinates.add(codec.decode(call.parquet, schema));
   },
 
-  /** Forgets the dead letters. */
-  clearDeadLetters(_call: Record<string, never>): void {
-    deadCoordinates = new CoordinateSet();
-  },
-
   /**
    * Remembers the ids of a bronze file's rows in the range. `unseen` counts the rows without one: they
    * are outside the range, or no events under this schema.
@@ -161,8 +158,7 @@ const api = {
 
   /** The same for a file whose fingerprints are not stored. */
   probeParquet(call: { readonly parquet: Uint8Array }): number {
-    const all = { ...event, schema: struct(eventColumns()) };
-    candidates.probe(fingerprintsOf(codec.decode(call.parquet, silverColumns), all));
+    candidates.probe(fingerprintsOf(codec.decode(call.parquet, silverColumns), eventOfAll));
     return candidates.missing;
   },
 
@@ -319,12 +315,6 @@ function deadRows(parquet: Uint8Array, flag: string | undefined): ColumnBatch {
     if ((cellAt(flags, row) as readonly string[] | null)?.includes(flag)) rows.push(row);
   }
   return takeRows(batch, rows);
-}
-
-/** The event's columns under all schemas; a column that a row has not is null and counts as absent. */
-function eventColumns(): StructType['fields'] {
-  const own = silverFileSchema({ ...event, schema: struct([]) }).fields.map(({ name }) => name);
-  return silverColumns.fields.filter(({ name }) => !own.includes(name));
 }
 
 /** One number per row that tells rows of other values apart; `_schema_version` does not count. */

@@ -160,11 +160,6 @@ export class EditedLake {
     throw new PipelineError('unavailable', 'TM_STOPPED', message);
   }
 
-  /** Key of the fingerprints of a silver file. */
-  fingerprintKey(path: string): string {
-    return `${this.silver.root}/_dedup/${path.replace(/\.parquet$/, '')}.fp`;
-  }
-
   /** @throws PipelineError corrupt when the object is gone */
   async read(key: string): Promise<Uint8Array> {
     const bytes = await this.context.store.get(key);

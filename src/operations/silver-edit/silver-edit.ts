@@ -11,12 +11,14 @@
 import { ComputeThread } from '../../actors/runtime/compute-thread.ts';
 import { dataFilePath } from '../../actors/file-settings.ts';
 import type { EncodedSilverFile } from '../../actors/silver-writer/silver-encoder.ts';
-import { otherEvents } from '../../engine/declared-schema.ts';
+import { eventOfAllSchemas, otherEvents } from '../../engine/declared-schema.ts';
 import { PipelineError } from '../../errors.ts';
 import { EVENT_TIME_TAG } from '../../pipeline/gold/silver-files.ts';
 import { dateText, silverEditsAppId } from '../../pipeline/progress.ts';
+import { fingerprintKey } from '../../pipeline/silver/fingerprints.ts';
 import type { Snapshot } from '../../storage/delta/delta-table.ts';
 import type { LiveFile, NewFile, ProgressUpdate } from '../../storage/delta/transaction.ts';
+import { commitFailed } from '../housekeeping/lake-tables.ts';
 import type { BronzeRange } from './bronze-range.ts';
 import type { EditedLake } from './edited-lake.ts';
 import type { EditThreadApi, EditThreadData } from './edit-thread.ts';
@@ -52,6 +54,7 @@ export class SilverEdit {
       event: config.event,
       late: config.late,
       otherEvents: otherEvents(lake.silver.snapshot.configuration, config.event),
+      eventOfAll: eventOfAllSchemas(lake.silver.snapshot.configuration, config.event),
       aggregates: config.gold,
       silverColumns: lake.silverColumns,
       ...options,
@@ -88,7 +91,7 @@ export class SilverEdit {
 
   async #probeFile({ path }: LiveFile): Promise<void> {
     const { lake, thread } = this;
-    const stored = await lake.context.store.get(lake.fingerprintKey(path));
+    const stored = await lake.context.store.get(fingerprintKey(lake.silver.root, path));
     this.#missing = stored
       ? await thread.call('probe', { fingerprints: [stored] })
       : await thread.call('probeParquet', {
@@ -106,7 +109,7 @@ export class SilverEdit {
     const path = dataFilePath(file.dateDays, ambient.ids.id());
     await Promise.all([
       store.put(`${this.lake.silver.root}/${path}`, file.parquet),
-      store.put(this.lake.fingerprintKey(path), file.fingerprints),
+      store.put(fingerprintKey(this.lake.silver.root, path), file.fingerprints),
     ]);
     return {
       path,
@@ -155,11 +158,7 @@ export class SilverEdit {
         signal: context.signal,
       });
       if (outcome.kind === 'committed') return outcome.version;
-      if (outcome.kind === 'unknown') {
-        throw new PipelineError('unavailable', 'TM_COMMIT_UNKNOWN', 'the commit is undecided', {
-          context: { version: outcome.version },
-        });
-      }
+      if (outcome.kind === 'unknown') throw commitFailed(silver, outcome);
       context.logger.info('another commit came first; looking again', { attempt, ...outcome });
       await context.ambient.clock.sleep(context.ambient.random.next() * PAUSE_MS, context.signal);
     }

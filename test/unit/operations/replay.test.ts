@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { systemAmbient } from '../../../src/ambient.ts';
 import { silentLogger } from '../../../src/logger.ts';
 import { retryDeadLetters } from '../../../src/operations/dead-letters/retry.ts';
-import { openNamedTables } from '../../../src/operations/housekeeping/lake-tables.ts';
+import { commitFailed, openNamedTables } from '../../../src/operations/housekeeping/lake-tables.ts';
 import { restoreTable } from '../../../src/operations/housekeeping/restore.ts';
 import { readLakeState } from '../../../src/operations/ledger/lake-state.ts';
 import { statedEvidence } from '../../../src/operations/ledger/statements.ts';
@@ -169,4 +169,17 @@ test('letters of records that silver has not counted are not retried (DR3)', asy
   await fixture.deadLetters([{ offset: 2, id: 'c', flag: 'missing_field' }], ahead);
   const all = { flag: undefined, date: undefined, dryRun: false };
   assert.equal((await retryDeadLetters(lake, all)).looked, 1);
+});
+
+test('a commit of unknown fate is told with what to do about it', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  await fixture.bronze([{ offset: 1, id: 'lost' }], [covers(1, 2)], { 0: 2 });
+  await fixture.silver([], 2, {});
+  lake.silver.commit = async () => ({ kind: 'unknown', version: 9 });
+  await assert.rejects(replay(lake, WHOLE_RANGE, REPLAY), {
+    code: 'TM_COMMIT_UNKNOWN',
+    message: /version 9 of silver\/usage .* run the command again/,
+  });
+  const fenced = { kind: 'fenced', appId: 'a', expected: 1n, actual: 2n } as const;
+  assert.match(commitFailed(lake.silver, fenced).message, /another program .* nothing is lost/);
 });
