@@ -10,7 +10,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { asPipelineError, type PipelineError } from '../../errors.ts';
 import type { PartRead, PartReader } from '../../pipeline/silver/dedup-layers.ts';
 import { corruptPart } from '../../pipeline/silver/dedup-part.ts';
-import { codeOf, fsError } from '../../storage/object-store/fs-errors.ts';
+import { codeOf, fsError } from '../../storage/object-store/file-errors.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import { Slots } from '../../storage/object-store/slots.ts';
 

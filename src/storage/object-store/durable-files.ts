@@ -1,11 +1,11 @@
 /**
  * Steps from which the file system adapter builds its writes; W2 to W5 are the invariants listed in
- * fs-object-store.ts. They throw the system's own errors (fs-errors.ts translates them).
+ * fs-object-store.ts. They throw the system's own errors (file-errors.ts translates them).
  */
 import { constants } from 'node:fs';
 import { type FileHandle, link, mkdir, open, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { codeOf } from './fs-errors.ts';
+import { codeOf } from './file-errors.ts';
 import type { CreateOutcome } from './object-store.ts';
 
 /**

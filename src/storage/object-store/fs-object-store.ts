@@ -30,7 +30,7 @@ import {
   readWhole,
   writeWhole,
 } from './durable-files.ts';
-import { codeOf, fsError, isAbsence } from './fs-errors.ts';
+import { codeOf, fsError, isAbsence } from './file-errors.ts';
 import {
   type ByteRange,
   checkKey,
