@@ -13,6 +13,7 @@ import { dateText, deadLetterRetryAppId } from '../../pipeline/progress.ts';
 import { DEAD_LETTER_DATE } from '../../pipeline/silver/tables.ts';
 import type { Snapshot } from '../../storage/delta/delta-table.ts';
 import type { NewFile } from '../../storage/delta/transaction.ts';
+import { mayHoldOffsets } from '../silver-edit/bronze-range.ts';
 import type { EditedLake } from '../silver-edit/edited-lake.ts';
 import type { Coordinates } from '../silver-edit/edit-thread.ts';
 import type { SilverEdit } from '../silver-edit/silver-edit.ts';
@@ -23,6 +24,13 @@ export interface RetryStatement {
   readonly dates: readonly string[];
   readonly gone: Coordinates;
   readonly conflicts: Coordinates;
+}
+
+/** Files of dead letters that were rewritten. */
+export interface RewrittenLetters {
+  readonly adds: readonly NewFile[];
+  /** Paths. */
+  readonly removes: readonly string[];
 }
 
 const ATTEMPTS_MAX = 20;
@@ -54,10 +62,10 @@ export async function storeStatement(
 
 /**
  * Finishes the last retry, if it is unfinished, and clears away statements.
- * @returns the dead-letter version that was committed; undefined when nothing was open
+ * @returns which files of dead letters took the place of which; undefined when nothing was open
  * @throws PipelineError corrupt when the statement is gone, unavailable when others were always faster
  */
-export async function finishRetry(edit: SilverEdit): Promise<number | undefined> {
+export async function finishRetry(edit: SilverEdit): Promise<RewrittenLetters | undefined> {
   const { lake } = edit;
   const { deadLetter, silver, context } = lake;
   const id = retryIdOf(lake);
@@ -81,7 +89,7 @@ export async function finishRetry(edit: SilverEdit): Promise<number | undefined>
     });
     if (outcome.kind === 'committed') {
       await clearStatements(lake, wanted);
-      return outcome.version;
+      return { adds, removes };
     }
     context.logger.info('the dead letters changed meanwhile; looking again', { ...outcome });
   }
@@ -102,25 +110,29 @@ async function rewrite(
   { lake, thread }: SilverEdit,
   dead: Snapshot,
   { dates, gone, conflicts }: RetryStatement,
-): Promise<{ readonly adds: readonly NewFile[]; readonly removes: readonly string[] }> {
+): Promise<RewrittenLetters> {
   const { ambient, store } = lake.context;
   const adds: NewFile[] = [];
   const removes: string[] = [];
-  for (const { path, partitionValues } of dead.files()) {
+  const offsets = [gone, conflicts].flatMap((rows) => Object.values(rows).flat()).map(BigInt);
+  for (const file of dead.files()) {
+    const { path, partitionValues } = file;
     if (!dates.includes(partitionValues[DEAD_LETTER_DATE] ?? '')) continue;
+    if (!mayHoldOffsets(file, offsets)) continue;
     const parquet = await lake.read(`${lake.deadLetter.root}/${path}`);
-    const { touched, file } = await thread.call('rewriteDeadLetters', { parquet, gone, conflicts });
-    if (!touched) continue;
+    const rewritten = await thread.call('rewriteDeadLetters', { parquet, gone, conflicts });
+    if (!rewritten.touched) continue;
     removes.push(path);
-    if (file === undefined) continue;
-    const newPath = dataFilePath(file.dateDays, ambient.ids.id());
-    await store.put(`${lake.deadLetter.root}/${newPath}`, file.parquet);
+    if (rewritten.file === undefined) continue;
+    const { dateDays, parquet: bytes, stats } = rewritten.file;
+    const newPath = dataFilePath(dateDays, ambient.ids.id());
+    await store.put(`${lake.deadLetter.root}/${newPath}`, bytes);
     adds.push({
       path: newPath,
-      partitionValues: { [DEAD_LETTER_DATE]: dateText(file.dateDays) },
-      sizeBytes: file.parquet.byteLength,
+      partitionValues: { [DEAD_LETTER_DATE]: dateText(dateDays) },
+      sizeBytes: bytes.byteLength,
       modifiedMs: Math.round(ambient.clock.nowMs()),
-      stats: file.stats,
+      stats,
     });
   }
   return { adds, removes };

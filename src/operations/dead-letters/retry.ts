@@ -23,7 +23,13 @@ import type { EditedLake } from '../silver-edit/edited-lake.ts';
 import type { Coordinates } from '../silver-edit/edit-thread.ts';
 import { type EditContent, SilverEdit } from '../silver-edit/silver-edit.ts';
 import { coveredLetters } from './covered-letters.ts';
-import { finishRetry, isPending, retryIdOf, storeStatement } from './retry-statement.ts';
+import {
+  finishRetry,
+  isPending,
+  retryIdOf,
+  type RewrittenLetters,
+  storeStatement,
+} from './retry-statement.ts';
 
 /** Dead letters of one commit. */
 const PART_ROWS = 50_000;
@@ -54,15 +60,17 @@ export interface RetrySelection {
 
 /**
  * Retries dead letters.
+ * @param partRows dead letters of one commit; for tests
  * @throws PipelineError corrupt when a data file is gone, unavailable
  */
 export async function retryDeadLetters(
   lake: EditedLake,
   selection: RetrySelection,
+  partRows = PART_ROWS,
 ): Promise<RetryReport> {
   const edit = new SilverEdit(lake, { range: WHOLE_RANGE, dryRun: selection.dryRun });
   try {
-    return await new Retry(edit, selection).run();
+    return await new Retry(edit, selection, partRows).run();
   } finally {
     await edit.close();
   }
@@ -85,20 +93,22 @@ interface Counts {
 class Retry {
   readonly #edit: SilverEdit;
   readonly #selection: RetrySelection;
+  readonly #partRows: number;
   readonly #sums = { looked: 0, silverRows: 0, duplicates: 0, conflicts: 0, unchanged: 0 };
   readonly #versions: number[] = [];
   readonly #done = new Set<string>();
 
-  constructor(edit: SilverEdit, selection: RetrySelection) {
+  constructor(edit: SilverEdit, selection: RetrySelection, partRows: number) {
     this.#edit = edit;
     this.#selection = selection;
+    this.#partRows = partRows;
   }
 
   async run(): Promise<RetryReport> {
     for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
       // DR1
       if (!this.#selection.dryRun) await finishRetry(this.#edit);
-      const parts = partsOf(await this.#coveredFiles());
+      const parts = partsOf(await this.#coveredFiles(), this.#partRows);
       let stale = false;
       for (const part of parts) {
         stale = !(await this.#part(part));
@@ -142,6 +152,7 @@ class Retry {
       rows += found.rows;
     }
     let derived: DerivedPart | undefined;
+    let rewritten: RewrittenLetters | undefined;
     let stale = false;
     if (dryRun) {
       await this.#edit.probe(await lake.silver.refresh());
@@ -166,10 +177,14 @@ class Retry {
       if (stale) return false;
       if (version !== undefined) {
         this.#versions.push(version);
-        await finishRetry(this.#edit);
+        rewritten = await finishRetry(this.#edit);
       }
     }
     for (const { path } of files) this.#done.add(path);
+    // Should everything begin anew, what is left of these files was looked at.
+    if (rewritten?.removes.every((path) => this.#done.has(path))) {
+      for (const { path } of rewritten.adds) this.#done.add(path);
+    }
     this.#sums.looked += rows;
     addCounts(this.#sums, derived!.counts);
     return true;
@@ -226,16 +241,16 @@ class Retry {
   }
 }
 
-function partsOf(files: readonly LiveFile[]): readonly LiveFile[][] {
+function partsOf(files: readonly LiveFile[], partRows: number): readonly LiveFile[][] {
   const parts: LiveFile[][] = [];
-  let rows = PART_ROWS;
+  let rows = partRows;
   for (const file of files) {
-    if (rows >= PART_ROWS) {
+    if (rows >= partRows) {
       parts.push([]);
       rows = 0;
     }
     parts.at(-1)!.push(file);
-    rows += numRecordsOf(file.stats) ?? PART_ROWS;
+    rows += numRecordsOf(file.stats) ?? partRows;
   }
   return parts;
 }

@@ -161,6 +161,17 @@ function mayHoldRecords(
   return [...range.startingOffsets.values()].some((from) => BigInt(lastOffset) + 1024n >= from);
 }
 
+/** Whether a file may hold a record of one of the offsets, of whatever partition (BR1). */
+export function mayHoldOffsets(file: LiveFile, offsets: readonly bigint[]): boolean {
+  const { minValues, maxValues } = statsOf(file);
+  const [first, last] = [minValues?.['_kafka_offset'], maxValues?.['_kafka_offset']];
+  if (typeof first !== 'number' || typeof last !== 'number') return true;
+  // Beyond 2^53 the numbers are rounded by up to half of this.
+  const slack = last > Number.MAX_SAFE_INTEGER ? 1024n : 0n;
+  const [from, to] = [BigInt(first) - slack, BigInt(last) + slack];
+  return offsets.some((offset) => offset >= from && offset <= to);
+}
+
 /** The rows of a bronze batch that lie in the range. */
 export function rowsInRange(batch: ColumnBatch, range: BronzeRange): number[] {
   const partitions = columnOf(batch, '_kafka_partition')!.values as Int32Array;

@@ -15,7 +15,7 @@ import { buildLedger } from '../../../src/pipeline/ledger/ledger.ts';
 import { silverAppId } from '../../../src/pipeline/progress.ts';
 import { DeltaTable } from '../../../src/storage/delta/delta-table.ts';
 import { openEditedLake } from '../../support/lake-operations.ts';
-import { covers, LakeFixture } from '../../support/lake-fixture.ts';
+import { covers, DAY_MICROS, LakeFixture } from '../../support/lake-fixture.ts';
 
 const REPLAY = { dryRun: false };
 
@@ -182,4 +182,41 @@ test('a commit of unknown fate is told with what to do about it', async (t) => {
   });
   const fenced = { kind: 'fenced', appId: 'a', expected: 1n, actual: 2n } as const;
   assert.match(commitFailed(lake.silver, fenced).message, /another program .* nothing is lost/);
+});
+
+test('a retry that begins anew counts what it looked at once', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  const { deadLetter } = fixture.tables;
+  const valid = JSON.stringify({ id: 'b', at: '2026-11-22T00:00:00Z' });
+  const letter = (offset: number, value: string) => ({
+    _raw_value: value,
+    _kafka_topic: 'usage',
+    _kafka_partition: 0,
+    _kafka_offset: BigInt(offset),
+    _kafka_timestamp: DAY_MICROS,
+    _quality_flags: ['missing_field'],
+  });
+  const options = { progress: [], lineage: { stage: 'dead-letter' } };
+  await fixture.commit(deadLetter, [letter(1, valid), letter(2, 'poison')], options);
+  await fixture.commit(deadLetter, [letter(3, 'poison')], options);
+  const [, last] = (await deadLetter.refresh()).files();
+  const commit = lake.silver.commit.bind(lake.silver);
+  lake.silver.commit = async (request) => {
+    const outcome = await commit(request);
+    // Another program rewrites the file of the next part.
+    const path = last!.path.replace('.parquet', '-again.parquet');
+    const bytes = await fixture.store.get(`${deadLetter.root}/${last!.path}`);
+    await fixture.store.put(`${deadLetter.root}/${path}`, bytes!);
+    await deadLetter.commit({
+      operation: 'OPTIMIZE',
+      adds: [{ ...last!, path }],
+      removes: [last!.path],
+      dataChange: false,
+      progress: [],
+    });
+    return outcome;
+  };
+  const all = { flag: undefined, date: undefined, dryRun: false };
+  const { looked, silverRows, unchanged } = await retryDeadLetters(lake, all, 1);
+  assert.deepEqual([looked, silverRows, unchanged], [3, 1, 2]);
 });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  mayHoldOffsets,
   mayHoldRange,
   parseRange,
   rowsInRange,
@@ -157,4 +158,8 @@ test('BR1 a file is skipped only by what the log states of it', () => {
   assert.equal(mayHoldRange(file('2026-11-22', upTo(50)), offsets), false);
   assert.equal(mayHoldRange(file('2026-11-22', upTo(100_000)), offsets), true);
   assert.equal(mayHoldRange(file('2026-11-22', 'no JSON'), offsets), true);
+  const bounds = '{"minValues":{"_kafka_offset":10},"maxValues":{"_kafka_offset":20}}';
+  assert.equal(mayHoldOffsets(file('2026-11-22', bounds), [9n, 21n]), false);
+  assert.equal(mayHoldOffsets(file('2026-11-22', bounds), [9n, 10n]), true);
+  assert.equal(mayHoldOffsets(file('2026-11-22'), [9n]), true);
 });
