@@ -233,6 +233,24 @@ export const BREAKAGES: readonly Breakage[] = [
     replace: "if (kind === 'internal') {",
   },
   {
+    name: 'compact as if the rows were new',
+    file: 'src/operations/housekeeping/optimize.ts',
+    find: 'dataChange: false,',
+    replace: 'dataChange: true,',
+  },
+  {
+    name: 'keep the coverage of one compacted file only',
+    file: 'src/operations/housekeeping/optimize.ts',
+    find: 'tags: mergedTags(taken),',
+    replace: 'tags: taken[0]!.tags ?? {},',
+  },
+  {
+    name: 'compact files that others replaced meanwhile',
+    file: 'src/storage/delta/conflict.ts',
+    find: 'if (!snapshot.file(path)) return conflict',
+    replace: 'if (snapshot.version < 0) return conflict',
+  },
+  {
     name: 'give up when a service is away',
     file: 'src/actors/runtime/supervision.ts',
     find: "if (kind === 'fenced' ||",

@@ -71,6 +71,7 @@ export const NEMESES = [
   'pause',
   'thread-death',
   'restart',
+  'compaction',
 ] as const;
 
 export type Nemesis = (typeof NEMESES)[number];

@@ -340,6 +340,10 @@ class Run {
       }
       case 'split-brain':
         return this.#splitBrain(laterMs);
+      case 'compaction':
+        // Two supervisors may both think that it is their turn (MT1).
+        for (const each of random.unit() < 0.5 ? members : [member]) world.compact(each);
+        return;
       case 'pause':
         void setPaused(operator, true);
         world.time.schedule(laterMs, 'resume', () => void setPaused(operator, false));

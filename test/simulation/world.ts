@@ -13,13 +13,20 @@ import { createSilverThreadApi } from '../../src/actors/silver-writer/silver-thr
 import type { Adapters } from '../../src/cli/context.ts';
 import { parsePipeline } from '../../src/config.ts';
 import { PipelineProcess } from '../../src/engine/pipeline-process.ts';
-import { PipelineError } from '../../src/errors.ts';
+import { asPipelineError, PipelineError } from '../../src/errors.ts';
 import type { Logger } from '../../src/logger.ts';
+import { createCompactionThreadApi } from '../../src/operations/housekeeping/compaction-thread.ts';
+import {
+  type HousekeepingLake,
+  openNamedTables,
+} from '../../src/operations/housekeeping/lake-tables.ts';
+import { optimizeTable } from '../../src/operations/housekeeping/optimize.ts';
 import { SeededRandom } from '../../src/pipeline/generator/seeded-random.ts';
 import type { PipelineConfig } from '../../src/pipeline/pipeline-config.ts';
 import { bronzeAppId, goldAppId, silverAppId, tableRoots } from '../../src/pipeline/progress.ts';
 import { MemoryObjectStore } from '../../src/storage/object-store/memory-object-store.ts';
 import type { ParquetCodec } from '../../src/storage/parquet/parquet-codec.ts';
+import { LakeCatalog } from '../../src/storage/query/lake-catalog.ts';
 import type { Job } from '../../src/storage/queue/work-queue.ts';
 import type { StateStore } from '../../src/storage/state/state-store.ts';
 import type { MemberRole } from '../../src/supervisor/units.ts';
@@ -52,6 +59,13 @@ export interface WorldOptions {
 const CHECKPOINT_INTERVAL = 7;
 /** Shortly before a UTC midnight and a change of the clocks in Europe. */
 const WALL_START_MS = Date.UTC(2026, 2, 28, 23, 59, 40);
+/** Whatever is small, however young. */
+const COMPACTION = {
+  target: { fileBytes: 1024 ** 2, fileRows: 100_000 },
+  ageMinMs: 0,
+  filesMin: 2,
+  share: 1,
+};
 const RESTART_MS_MAX = 4_000;
 
 export class World {
@@ -168,6 +182,24 @@ export class World {
     host.kill();
   }
 
+  /** Compacts every table from a process that runs, beside the stream and others who do the same. */
+  compact({ host, process }: Member): void {
+    if (!host || !process) return;
+    const { config, delta } = process;
+    const catalog = new LakeCatalog(delta);
+    const lake: HousekeepingLake = { config, delta, open: (root) => catalog.table(root) };
+    const all = async (): Promise<void> => {
+      try {
+        for (const named of await openNamedTables(lake))
+          await optimizeTable(lake, named, COMPACTION);
+      } catch (thrown) {
+        const { kind } = asPipelineError(thrown);
+        if (kind !== 'unavailable') this.fail(thrown);
+      }
+    };
+    host.after(0, 'compaction', () => void all());
+  }
+
   /** Ends the deployment: nothing starts again. */
   end(): void {
     this.#isEnding = true;
@@ -273,6 +305,8 @@ export class World {
         return createDedupThreadApi(data as never, this.codec);
       case 'gold-thread.ts':
         return createGoldThreadApi(data as never, this.codec);
+      case 'compaction-thread.ts':
+        return createCompactionThreadApi(data as never, this.codec);
       default:
         throw new Error(`no thread ${module} in the simulation`);
     }

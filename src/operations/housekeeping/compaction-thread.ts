@@ -12,7 +12,7 @@ import type { EventConfig } from '../../pipeline/pipeline-config.ts';
 import { FINGERPRINT_BYTES, fingerprintsOf } from '../../pipeline/silver/fingerprints.ts';
 import type { StructType } from '../../pipeline/types.ts';
 import { computeStats } from '../../storage/delta/stats.ts';
-import type { EncodeOptions } from '../../storage/parquet/parquet-codec.ts';
+import type { EncodeOptions, ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
 import { serveThread, Transferring } from '../../actors/runtime/compute-thread.ts';
 
@@ -36,13 +36,10 @@ export interface CompactedFile {
 }
 
 /** One compaction thread's calls and the rows it holds between them. */
-export function createCompactionThreadApi({
-  schema,
-  encoding,
-  boundedColumns,
-  fingerprinted,
-}: CompactionThreadData) {
-  const codec = createParquetCodec();
+export function createCompactionThreadApi(
+  { schema, encoding, boundedColumns, fingerprinted }: CompactionThreadData,
+  codec: ParquetCodec = createParquetCodec(),
+) {
   let batches: ColumnBatch[] = [];
   let fingerprints: Uint8Array[] = [];
 
