@@ -9,6 +9,8 @@
  * - RB2 Files carry a tag that says what they were derived under. A file that has the current one is
  *   left alone, so a rebuild that was interrupted goes on where it was, and a second one does nothing.
  * - RB3 Ids neither come nor go, so a rebuild does not depend on how far the stream is.
+ * - RB4 No more than a slice of a date's coordinates is held at once (P10); of a date that is larger, the
+ *   files are read once for each slice.
  */
 import { createHash } from 'node:crypto';
 import { schemaProperties } from '../../engine/declared-schema.ts';
@@ -54,6 +56,8 @@ export type RebuildSelection =
 
 /** How often a date is tried when housekeeping replaces its files meanwhile. */
 const ATTEMPTS_MAX = 5;
+/** Rows of a slice; 17 bytes each, twice that while the set grows. */
+const SLICE_ROWS = 4_000_000;
 const NO_TOTALS = { before: [], after: [] };
 
 /**
@@ -63,11 +67,15 @@ const NO_TOTALS = { before: [], after: [] };
 export async function rebuild(
   lake: EditedLake,
   selection: RebuildSelection,
-  options: { readonly dryRun: boolean },
+  options: {
+    readonly dryRun: boolean;
+    /** Rows of one slice; for tests. */
+    readonly sliceRows?: number;
+  },
 ): Promise<readonly RebuiltDate[]> {
   const edit = new SilverEdit(lake, { range: WHOLE_RANGE, dryRun: options.dryRun });
   try {
-    const job = new Rebuild(edit, options.dryRun);
+    const job = new Rebuild(edit, { sliceRows: SLICE_ROWS, ...options });
     const dates: RebuiltDate[] = [];
     for (const date of selectedDates(await lake.silver.refresh(), selection)) {
       dates.push(await job.date(date));
@@ -99,11 +107,16 @@ function derivationKey(config: PipelineConfig): string {
 class Rebuild {
   readonly #edit: SilverEdit;
   readonly #dryRun: boolean;
+  readonly #sliceRows: number;
   readonly #key: string;
 
-  constructor(edit: SilverEdit, dryRun: boolean) {
+  constructor(
+    edit: SilverEdit,
+    { dryRun, sliceRows }: { readonly dryRun: boolean; readonly sliceRows: number },
+  ) {
     this.#edit = edit;
     this.#dryRun = dryRun;
+    this.#sliceRows = sliceRows;
     this.#key = derivationKey(edit.lake.context.config);
   }
 
@@ -144,31 +157,42 @@ class Rebuild {
     });
   }
 
-  async #derive(date: string, files: readonly LiveFile[]): Promise<DerivedDate> {
+  /** @returns dates of the records of all of `files`; the thread keeps the rows of its slice */
+  async #takeSlice(files: readonly LiveFile[]): Promise<ReadonlySet<string>> {
     const { lake, thread } = this.#edit;
-    await this.#edit.begin();
     const bronzeDates = new Set<string>();
     for (const { path } of files) {
       lake.checkStopped();
       const parquet = await lake.read(`${lake.silver.root}/${path}`);
       const taken = await thread.call('toRebuild', { parquet });
-      for (const bronzeDate of taken.bronzeDates) bronzeDates.add(bronzeDate);
+      for (const date of taken.bronzeDates) bronzeDates.add(date);
     }
+    return bronzeDates;
+  }
+
+  async #derive(date: string, files: readonly LiveFile[]): Promise<DerivedDate> {
+    const { lake, thread } = this.#edit;
+    await this.#edit.begin();
     const adds: NewFile[] = [];
     const rowsByDate: Record<string, number> = {};
-    const records = await lake.filesOfDates(bronzeDates);
-    const rowsAll = records.reduce((sum, { file }) => sum + (numRecordsOf(file.stats) ?? 0), 0);
-    let rowsRead = 0;
     const tags = { [REBUILT_TAG]: this.#key };
-    for (const { key, file } of records) {
-      lake.checkStopped();
-      const part = await thread.call('rebuild', { parquet: await lake.read(key) });
-      for (const one of part.files) adds.push(await this.#edit.storeFile(one, tags));
-      for (const [on, rows] of Object.entries(part.rowsByDate)) {
-        rowsByDate[on] = (rowsByDate[on] ?? 0) + rows;
+    // RB4
+    const count = Math.max(1, Math.ceil(rowsOf(files) / this.#sliceRows));
+    let rowsRead = 0;
+    for (let index = 0; index < count; index++) {
+      await thread.call('beginSlice', { index, count });
+      const records = await lake.filesOfDates(await this.#takeSlice(files));
+      const rowsAll = count * rowsOf(records.map(({ file }) => file));
+      for (const { key, file } of records) {
+        lake.checkStopped();
+        const part = await thread.call('rebuild', { parquet: await lake.read(key) });
+        for (const one of part.files) adds.push(await this.#edit.storeFile(one, tags));
+        for (const [on, rows] of Object.entries(part.rowsByDate)) {
+          rowsByDate[on] = (rowsByDate[on] ?? 0) + rows;
+        }
+        rowsRead += numRecordsOf(file.stats) ?? 0;
+        lake.context.onProgress(`rebuilding ${date}`, rowsRead, rowsAll);
       }
-      rowsRead += numRecordsOf(file.stats) ?? 0;
-      lake.context.onProgress(`rebuilding ${date}`, rowsRead, rowsAll);
     }
     const rest = await thread.call('flush', {});
     for (const one of rest.files) adds.push(await this.#edit.storeFile(one, tags));
@@ -178,6 +202,10 @@ class Rebuild {
     const refusal = refusalOf({ wanted, derived, refused });
     return { adds, rows: derived, changed, moved, totals, refusal };
   }
+}
+
+function rowsOf(files: readonly LiveFile[]): number {
+  return files.reduce((sum, { stats }) => sum + (numRecordsOf(stats) ?? 0), 0);
 }
 
 interface DerivedDate {

@@ -46,6 +46,12 @@ export interface EditThreadData {
   readonly dryRun: boolean;
 }
 
+/** Some of a date's rows, by their coordinates, so that no more than those are held at once. */
+export interface Slice {
+  readonly index: number;
+  readonly count: number;
+}
+
 /** Kafka coordinates: offsets as texts, by partition. */
 export type Coordinates = Readonly<Record<number, readonly string[]>>;
 
@@ -74,6 +80,8 @@ const CONFLICT = 'conflicting_duplicate';
 /** A data file is cut once it has this many rows, and nothing waits beyond a few files. */
 const FILE_ROWS = 65_536;
 const PENDING_ROWS_MAX = 4 * FILE_ROWS;
+/** Offsets of a partition that are in one slice together. */
+const STRETCH = 4_096n;
 
 /** For rows that are in silver: their ids are distinct, so that each is let through. */
 const letThrough: DedupIndex = {
@@ -99,6 +107,9 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
   const deadCoordinates = new CoordinateSet();
   /** Silver rows that are derived again, each with a hash of its values. */
   let rebuilt = new CoordinateSet();
+  /** Which of how many slices of a date `rebuilt` is, and how many rows those before it had. */
+  let slice: Slice = { index: 0, count: 1 };
+  let rowsBefore = 0;
   let refused: Record<string, number> = {};
   let rederived = 0;
   let changed = 0;
@@ -115,6 +126,8 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
       candidates = new CandidateIds();
       candidateDeriver = new SilverDeriver({ event, late, otherEvents }, candidates);
       rebuilt = new CoordinateSet();
+      slice = { index: 0, count: 1 };
+      rowsBefore = 0;
       refused = {};
       rederived = 0;
       changed = 0;
@@ -201,14 +214,22 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
       return { before: totalsBefore.totals(), after: totalsAfter.totals() };
     },
 
+    /** Goes on with another slice of the rows to rebuild. */
+    beginSlice(call: Slice): void {
+      rowsBefore += rebuilt.size;
+      rebuilt = new CoordinateSet();
+      slice = call;
+    },
+
     /** Takes in a silver file whose rows are to be derived again. @returns dates of their records */
     toRebuild(call: { readonly parquet: Uint8Array }): {
       readonly rows: number;
       readonly bronzeDates: readonly string[];
     } {
       const batch = codec.decode(call.parquet, silverColumns);
-      rebuilt.add(batch, valueMarks(batch));
-      if (data.dryRun) totalsBefore.add(codec.decode(call.parquet, eventSchema));
+      rebuilt.add(...rowsOfSlice(batch, slice));
+      if (data.dryRun && slice.index === 0)
+        totalsBefore.add(codec.decode(call.parquet, eventSchema));
       const times = columnOf(batch, '_kafka_timestamp')!.values as BigInt64Array;
       const words = new Int32Array(times.buffer, times.byteOffset, 2 * times.length);
       const days = new Set<number>();
@@ -249,7 +270,7 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
       readonly changed: number;
       readonly refused: Readonly<Record<string, number>>;
     } {
-      return { wanted: rebuilt.size, derived: rederived, changed, refused };
+      return { wanted: rowsBefore + rebuilt.size, derived: rederived, changed, refused };
     },
 
     /** Remembers the ids of a dead-letter file's rows. */
@@ -431,6 +452,20 @@ function settle(
     conflicts,
     counts: { silverRows, duplicates, conflicts: newConflicts, unchanged },
   };
+}
+
+/** The rows of a slice, and their marks: stretches of offsets take turns. */
+function rowsOfSlice(batch: ColumnBatch, { index, count }: Slice): [ColumnBatch, Float64Array] {
+  if (count === 1) return [batch, valueMarks(batch)];
+  const partitions = columnOf(batch, '_kafka_partition')!.values as Int32Array;
+  const offsets = columnOf(batch, '_kafka_offset')!.values as BigInt64Array;
+  const rows: number[] = [];
+  for (let row = 0; row < batch.length; row++) {
+    const stretch = Number(offsets[row]! / STRETCH) + partitions[row]!;
+    if (stretch % count === index) rows.push(row);
+  }
+  const taken = takeRows(batch, rows);
+  return [taken, valueMarks(taken)];
 }
 
 /** One number per row that tells rows of other values apart; `_schema_version` does not count. */

@@ -220,3 +220,17 @@ test('a retry that begins anew counts what it looked at once', async (t) => {
   const { looked, silverRows, unchanged } = await retryDeadLetters(lake, all, 1);
   assert.deepEqual([looked, silverRows, unchanged], [3, 1, 2]);
 });
+
+test('a date is rebuilt whole in however many slices (RB1, RB4)', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  const records = [1, 4_096, 8_192, 12_289].map((offset) => ({ offset, id: `id${offset}` }));
+  await fixture.bronze(records, [covers(1, 12_290)], { 0: 12_290 });
+  await fixture.silver(records, 2, { silverRows: 4 });
+  const selection = { kind: 'date', date: '2026-11-22' } as const;
+  const [whole] = await rebuild(lake, selection, { dryRun: true });
+  const [dry] = await rebuild(lake, selection, { dryRun: true, sliceRows: 2 });
+  assert.deepEqual(dry, whole);
+  const [date] = await rebuild(lake, selection, { dryRun: false, sliceRows: 2 });
+  assert.deepEqual([date!.state, date!.reason, date!.rows], ['rebuilt', undefined, 5]);
+  assert.equal((await fixture.tables.silver.refresh()).numRecords(), 5);
+});
