@@ -9,6 +9,7 @@ import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-co
 import {
   deadLetterAppId,
   deadLetterRetryAppId,
+  goldAppId,
   parseBronzeAppId,
   silverAppId,
   tableRoots,
@@ -87,8 +88,12 @@ export async function readLakeState(
       return Number(version) > covered[i]!;
     });
   const isDeadAhead = isAhead({ progress: new Map(dead.snapshot.progressEntries()) });
+  const goldId = goldAppId(config.name, silver.table.tableId);
   return {
-    gold,
+    // One that has not begun has nothing to compare, and appears as a whole (GW6).
+    gold: gold.filter(
+      ({ snapshot }) => snapshot.fileCount > 0 || snapshot.progress(goldId) !== undefined,
+    ),
     silver,
     dead: {
       ...dead,

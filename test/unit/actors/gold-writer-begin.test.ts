@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { followedUpTo } from '../../../src/operations/housekeeping/lake-tables.ts';
+import { readLakeState } from '../../../src/operations/ledger/lake-state.ts';
+import { statedEvidence } from '../../../src/operations/ledger/statements.ts';
 import { goldAppId } from '../../../src/pipeline/progress.ts';
 import { DeltaTable } from '../../../src/storage/delta/delta-table.ts';
 import { SilverLake } from '../../support/silver-lake.ts';
@@ -59,4 +61,9 @@ test('nobody is held up by a table that covers nothing yet (GW6)', async (t) => 
     .get('hourly')!
     .snapshot.progress(goldAppId(config.name, silver.tableId));
   assert.equal(await followedUpTo({ config, delta, open }, named), Number(covered));
+  const { gold } = await statedEvidence(config, await readLakeState(config, open));
+  assert.deepEqual(
+    gold.map(({ table }) => table),
+    ['gold.hourly'],
+  );
 });
