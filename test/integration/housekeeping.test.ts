@@ -7,6 +7,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Ambient, systemAmbient } from '../../src/ambient.ts';
+import { type CrashPoint, listenToCrashPoints } from '../../src/crash-points.ts';
 import { silentLogger } from '../../src/logger.ts';
 import { cleanUpTable } from '../../src/operations/housekeeping/clean-up.ts';
 import { openNamedTables } from '../../src/operations/housekeeping/lake-tables.ts';
@@ -160,16 +161,38 @@ test('tables are compacted, restored and cleaned up while the stream goes on', a
     const delta = { store, codec, ambient: monthLater, logger: silentLogger };
     const open = (root: string) => DeltaTable.open(delta, root);
     const named = await openNamedTables({ config: pipeline.config, delta, open });
-    let dataFiles = 0;
-    let logFiles = 0;
+    const filesIn = (): { readonly data: number; readonly log: number } => {
+      const all = readdirSync(lake, { recursive: true, encoding: 'utf8' });
+      const log = all.filter((path) => path.includes('_delta_log/')).length;
+      return { data: all.filter((path) => path.endsWith('.parquet')).length, log };
+    };
+    const filesBefore = filesIn();
+    const lakeOf = { config: pipeline.config, delta, open };
+    const struck = new Set<CrashPoint>();
     for (const one of named) {
-      const lakeOf = { config: pipeline.config, delta, open };
-      const done = await cleanUpTable(lakeOf, one, { retentionMs: 7 * DAY_MS });
-      dataFiles += done.files;
-      logFiles += done.logFiles;
+      for (const point of ['m.vacuum.deleted', 'm.cleanup.deleted'] as const) {
+        // Whoever ends here has deleted some objects, and remembers nothing.
+        listenToCrashPoints((passed) => {
+          if (passed === point) throw new Error('struck');
+        });
+        await cleanUpTable(lakeOf, one, { retentionMs: 7 * DAY_MS }).catch((thrown: Error) => {
+          assert.equal(thrown.message, 'struck');
+          struck.add(point);
+        });
+        listenToCrashPoints(undefined);
+      }
+    }
+    assert.equal(struck.size, 2, 'both places were passed');
+    assert.deepEqual((await askArrowReaders({ tables, queries })).answers, before.answers);
+    await pipeline.verify();
+    for (const one of named) {
+      await cleanUpTable(lakeOf, one, { retentionMs: 7 * DAY_MS });
       const again = await cleanUpTable(lakeOf, one, { retentionMs: 7 * DAY_MS });
       assert.deepEqual([again.files, again.logFiles], [0, 0], one.name);
     }
+    const filesAfter = filesIn();
+    const dataFiles = filesBefore.data - filesAfter.data;
+    const logFiles = filesBefore.log - filesAfter.log;
     await store.close();
     assert.ok(dataFiles > COMMITS && logFiles > COMMITS, `${dataFiles} files, ${logFiles} of logs`);
     t.diagnostic(`removed ${dataFiles} data files and ${logFiles} log files`);

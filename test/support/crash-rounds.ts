@@ -39,7 +39,7 @@ const TRIGGERS: Partial<Record<CrashPoint, Trigger>> = {
   'm.compact.commit': 'optimize',
 };
 
-/** Nothing younger than a day or a month is removed: the simulation is where these crash. */
+/** Nothing younger than a day or a month is removed: housekeeping.test.ts stops at these. */
 const UNREACHABLE: readonly CrashPoint[] = ['m.cleanup.deleted', 'm.vacuum.deleted'];
 /** Passed once in a hundred commits of a table. */
 const RARE = /^m\.(checkpoint|crc|lastcheckpoint)/;
