@@ -60,7 +60,12 @@ export function partitionWorker(
     const expected = snapshot.progress(appId);
     const { earliest, latest } = await deps.source.offsets(partition);
     const next = expected ?? earliest;
-    if (next < earliest || next > latest) refuseOutOfRange(next, earliest, latest);
+    if (next < earliest || next > latest) {
+      // The last commit of the owner before may have landed in the meantime.
+      const newest = await deps.table.refresh();
+      if (newest.progress(appId) !== expected) return recover(context);
+      refuseOutOfRange(next, earliest, latest);
+    }
     reader = await deps.source.openPartition(partition);
     context.tell({ kind: 'recovered', expected, next, latest });
   };

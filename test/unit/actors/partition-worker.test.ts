@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  type PartitionWorkerDependencies,
+  partitionWorker,
+} from '../../../src/actors/partition-worker/actor.ts';
+import {
   decidePartition,
   type PartitionState,
   startPartition,
@@ -89,4 +93,40 @@ test('resuming while the old fetch is still under way starts no second one', () 
 test('a fenced partition ends for good, a rewound one begins again', () => {
   assert.throws(() => run([recovered, { kind: 'fenced' }]), { kind: 'fenced' });
   assert.throws(() => run([recovered, { kind: 'rewind' }]), { kind: 'unavailable' });
+});
+
+/** A worker whose table shows these progresses, one per look, while the source has [28, 50). */
+function recovering(...progresses: readonly bigint[]) {
+  let looks = 0;
+  const told: PartitionMessage[] = [];
+  const fakes: Partial<Record<keyof PartitionWorkerDependencies, unknown>> = {
+    config: { name: 'usage', commit: { maxLatencyMs: 100 } },
+    topic: { topic: 'usage', topicId: 't', partitionCount: 1 },
+    partition: 0,
+    table: {
+      refresh: async () => {
+        const progress = progresses[Math.min(looks++, progresses.length - 1)];
+        return { progress: () => progress, progressEntries: () => [] };
+      },
+    },
+    source: {
+      offsets: async () => ({ earliest: 28n, latest: 50n }),
+      openPartition: async () => ({}),
+    },
+  };
+  const worker = partitionWorker(fakes as unknown as PartitionWorkerDependencies);
+  const context = {
+    tell: (message: PartitionMessage) => void told.push(message),
+    signal: new AbortController().signal,
+  };
+  return { told, recover: async () => worker.perform({ kind: 'recover' }, context as never) };
+}
+
+test('P8 deleted offsets stop a partition, unless its last owner has committed them meanwhile', async () => {
+  const lost = recovering(27n);
+  await assert.rejects(lost.recover(), { code: 'TM_OFFSET_OUT_OF_RANGE' });
+  assert.deepEqual(lost.told, []);
+  const committed = recovering(27n, 28n);
+  await committed.recover();
+  assert.deepEqual(committed.told, [{ kind: 'recovered', expected: 28n, next: 28n, latest: 50n }]);
 });
