@@ -27,7 +27,9 @@ if (main === undefined) {
   if (directory !== undefined) process.env.NODE_COMPILE_CACHE ??= directory;
   await import(main);
 } else if (existsSync(ownNode)) {
-  const child = spawn(ownNode, process.argv.slice(1), { stdio: 'inherit' });
+  // The channel ends with this process, however it ends, and with it the other one (SD1).
+  const stdio = ['inherit', 'inherit', 'inherit', 'ipc'];
+  const child = spawn(ownNode, process.argv.slice(1), { stdio });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     // A terminal sends Ctrl-C to both of us.
     process.on(signal, () =>

@@ -47,9 +47,9 @@ export const initCommand = defineCommand({
         `Wrote ${Object.keys(files).join(', ')} to ${shown}.`,
         'Next:',
         ...(shown === '.' ? [] : [`  cd ${shown}`]),
-        '  tidemark generate -c tidemark.yaml --events 10000',
-        '  tidemark run --until-caught-up',
-        '  tidemark sql "SELECT * FROM gold.api_usage_hourly LIMIT 10"',
+        '  npx tidemark generate -c tidemark.yaml --events 10000',
+        '  npx tidemark run --until-caught-up',
+        '  npx tidemark sql "SELECT * FROM gold.api_usage_hourly LIMIT 10"',
       ].join('\n'),
     );
     return EXIT.ok;

@@ -183,7 +183,8 @@ function endOfParsing(thrown: CommanderError, argv: readonly string[], host: Hos
   }
   const said = thrown.message.replace(/^error: /, '').replace(/\n/g, ' ');
   const sentence = `${said.charAt(0).toUpperCase()}${said.slice(1)}${/[.?)]$/.test(said) ? '' : '.'}`;
-  const help = `See \`tidemark ${commandWord(argv)}--help\`.`;
+  const word = thrown.code === 'commander.unknownCommand' ? '' : commandWord(argv);
+  const help = `See \`tidemark ${word}--help\`.`;
   reportError(usageError(`${sentence} ${help}`), argv.includes('--json'), host);
   return EXIT.usage;
 }

@@ -26,6 +26,7 @@ import {
 import type { CommandContext } from './context.ts';
 import { ingestFiles } from './ingest.ts';
 import { serveHttp } from './serve-http.ts';
+import { groupDigits } from './text-table.ts';
 import { startUpkeep, type Upkeep } from './upkeep.ts';
 
 /** How often progress is looked at, milliseconds. */
@@ -102,9 +103,10 @@ async function run(context: CommandContext, options: RunOptions): Promise<ExitCo
   const { restarts } = workers;
   await terminal.result({ seconds, ...totals, restarts, failures }, (style) =>
     [
-      `${totals.bronzeRows} records, ${totals.silverRows} events, ${totals.duplicates} duplicates, ` +
-        `${totals.deadLetters} dead letters, ${totals.late} late in ${seconds.toFixed(1)} s`,
-      ...(restarts > 0 ? [style.bad(`worker processes were restarted ${restarts} times`)] : []),
+      `This run, in ${seconds.toFixed(1)} s: ${groupDigits(totals.bronzeRows)} records into bronze; ` +
+        `${groupDigits(totals.silverRows)} events into silver (${groupDigits(totals.late)} late), ` +
+        `${groupDigits(totals.duplicates)} duplicates, ${groupDigits(totals.deadLetters)} dead letters.`,
+      ...(restarts > 0 ? [style.bad(`Worker processes that were restarted: ${restarts}`)] : []),
       ...failures.map(({ unit, reason }) => style.bad(`${unit} stopped: ${reason}`)),
     ].join('\n'),
   );

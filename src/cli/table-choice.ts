@@ -23,7 +23,8 @@ export async function namedTable(lake: HousekeepingLake, name: string): Promise<
   if (found) return found;
   const names = tables.map((one) => one.name);
   const meant = nearest(name, names);
-  const known = names.length === 0 ? 'The lake has no tables yet.' : `It has ${names.join(', ')}.`;
+  const known =
+    names.length === 0 ? 'The lake has no tables yet.' : `The lake has ${names.join(', ')}.`;
   throw usageError(`There is no table ${name}${meant ? `; did you mean ${meant}?` : '.'} ${known}`);
 }
 

@@ -53,12 +53,7 @@ export class MeasuredProcess {
   #peakRssBytes = 0;
 
   /** @param cwd default: this process's own */
-  constructor(
-    command: string,
-    args: readonly string[],
-    env: NodeJS.ProcessEnv = {},
-    cwd: string | undefined = undefined,
-  ) {
+  constructor(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}, cwd?: string) {
     const child = spawn(command, args, {
       cwd,
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -50,3 +50,9 @@ export function kafkaFailure(
   const message = `${what}: the broker answered with an error`;
   return new PipelineError('unavailable', 'TM_SOURCE_UNAVAILABLE', message, details);
 }
+
+/** The topic is not there, and Tidemark makes none: how many partitions it has is not ours to say. */
+export function topicMissing(topic: string): PipelineError {
+  const message = `the topic ${topic} does not exist; create it first`;
+  return new PipelineError('invalid', 'TM_TOPIC_MISSING', message, { context: { topic } });
+}

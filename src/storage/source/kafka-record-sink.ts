@@ -2,6 +2,7 @@
 import { type Message, Partitioners } from 'kafkajs';
 import { createKafkaClient } from './kafka-client.ts';
 import { sourceError } from './kafka-connection.ts';
+import { topicMissing } from './kafka-error-codes.ts';
 import type { RecordSink } from './record-sink.ts';
 import type { KafkaSourceConfig, SourceContext } from './source-context.ts';
 
@@ -45,10 +46,17 @@ export async function openKafkaRecordSink(
         try {
           await producer.send({ topic, messages, acks: -1 });
         } catch (thrown) {
-          throw sourceError(thrown, address);
+          throw isTopicMissing(thrown) ? topicMissing(topic) : sourceError(thrown, address);
         }
       }
     },
     close: () => producer.disconnect(),
   };
+}
+
+/** kafkajs wraps the last of its tries. */
+function isTopicMissing(thrown: unknown): boolean {
+  if (!(thrown instanceof Error)) return false;
+  const { type, cause } = thrown as Error & { readonly type?: string };
+  return type === 'UNKNOWN_TOPIC_OR_PARTITION' || isTopicMissing(cause);
 }

@@ -11,7 +11,7 @@ import { parseBrokerAddress } from './kafka-addresses.ts';
 import { type BrokerNode, metadataCall, NO_TOPIC_ID } from './kafka-api.ts';
 import { BrokerConnection } from './kafka-connection.ts';
 import { type KafkaSourceConfig, type SourceContext, stopped } from './source-context.ts';
-import { KAFKA_ERROR, kafkaFailure } from './kafka-error-codes.ts';
+import { KAFKA_ERROR, kafkaFailure, topicMissing } from './kafka-error-codes.ts';
 
 /** Partition leaders at one moment. */
 export interface TopicView {
@@ -144,23 +144,9 @@ export class KafkaTopic {
 }
 
 function missing(topic: string, certain: boolean): PipelineError {
-  return certain
-    ? new PipelineError(
-        'invalid',
-        'TM_TOPIC_MISSING',
-        'the topic does not exist; create it first',
-        {
-          context: { topic },
-        },
-      )
-    : new PipelineError(
-        'unavailable',
-        'TM_SOURCE_UNAVAILABLE',
-        'the topic is not known right now',
-        {
-          context: { topic },
-        },
-      );
+  if (certain) return topicMissing(topic);
+  const message = 'the topic is not known right now';
+  return new PipelineError('unavailable', 'TM_SOURCE_UNAVAILABLE', message, { context: { topic } });
 }
 
 function recreated(topic: string, topicId: string, view: TopicView): PipelineError {

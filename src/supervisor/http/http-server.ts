@@ -255,7 +255,10 @@ function requireOwnJson(headers: FastifyRequest['headers']): void {
   if (!isOriginAllowed({ origin, host, fetchSite })) {
     throw new HttpProblem('origin-not-allowed', 'Changes come from this page or from a program.');
   }
-  if (!/^application\/json\s*(?:;|$)/i.test(headers['content-type'] ?? '')) {
+  const type = headers['content-type'];
+  // A program may leave an empty body out; what a form sends always has a type.
+  const isBare = type === undefined && !Number(headers['content-length'] ?? 0);
+  if (!isBare && !/^application\/json\s*(?:;|$)/i.test(type ?? '')) {
     throw new HttpProblem('unsupported-media-type', 'Send `content-type: application/json`.');
   }
 }

@@ -94,7 +94,9 @@ test('AC3 a change from another site is refused, whatever it looks like', async 
   problemIn(await pause({ ...JSON_TYPE, 'sec-fetch-site': 'cross-site' }), 403);
   problemIn(await pause({ 'content-type': 'text/plain' }), 415);
   problemIn(await pause({ 'content-type': 'application/x-www-form-urlencoded' }), 415);
-  problemIn(await app.inject({ method: 'POST', url: '/v1/pause' }), 415);
+  const form = { 'content-type': 'application/x-www-form-urlencoded' };
+  problemIn(await app.inject({ method: 'POST', url: '/v1/pause', headers: form }), 415);
+  problemIn(await pause({}), 415);
   assert.deepEqual(control.asked, []);
   const own = await pause({ ...JSON_TYPE, host: 'localhost:80', origin: 'http://localhost' });
   assert.equal(own.statusCode, 200, own.body);
@@ -102,6 +104,14 @@ test('AC3 a change from another site is refused, whatever it looks like', async 
     const cors = Object.keys(reply.headers).filter((name) => name.startsWith('access-control'));
     assert.deepEqual(cors, []);
   }
+});
+
+test('a change that needs no body takes a request without one, as curl -X POST sends it', async (t) => {
+  const { app, control } = await injectedServer(t);
+  const bare = { method: 'POST' as const, url: '/v1/pause' };
+  problemIn(await app.inject({ ...bare, headers: { origin: 'https://evil.example' } }), 403);
+  assert.equal((await app.inject(bare)).statusCode, 200);
+  assert.equal(control.asked.length, 1);
 });
 
 test('HS4 bodies are bounded, are JSON and say nothing unknown', async (t) => {
