@@ -27,7 +27,7 @@ if (main === undefined) {
   if (directory !== undefined) process.env.NODE_COMPILE_CACHE ??= directory;
   await import(main);
 } else if (existsSync(ownNode)) {
-  // The channel ends with this process, however it ends, and with it the other one (SD1).
+  // The channel ends with this process, however it ends, and with it the other one (PE1).
   const stdio = ['inherit', 'inherit', 'inherit', 'ipc'];
   const child = spawn(ownNode, process.argv.slice(1), { stdio });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {

@@ -135,7 +135,7 @@ function memberCommand(role: MemberRole, summary: string): Command {
   });
 }
 
-/** The channel to the `run` that started this process, if one did. Its end ends this process (SD1). */
+/** The channel to the `run` that started this process, if one did. Its end ends this process (PE1). */
 function listenToParent(pipeline: PipelineProcess) {
   if (process.send !== undefined) {
     process.on('message', (message) => {

@@ -1,7 +1,7 @@
 /**
  * SIGINT and SIGTERM as an AbortSignal: the first asks for an orderly end, a later one ends at once.
  *
- * SD1 A process that another one started with a channel does not outlive it: the end of the channel asks
+ * PE1 A process that another one started with a channel does not outlive it: the end of the channel asks
  *     for an orderly end too.
  */
 import type { Clock } from '../ambient.ts';
@@ -32,7 +32,7 @@ export function shutdownSignal(
       }
     });
   }
-  // SD1 There is a `send` also once the channel is closed: the parent may have died in the meantime.
+  // PE1 There is a `send` also once the channel is closed: the parent may have died in the meantime.
   if (process.send !== undefined) {
     process.on('disconnect', () => controller.abort());
     if (process.connected !== true) controller.abort();

@@ -2,7 +2,7 @@
  * `tidemark` as a child process in a group of its own, so that a drill can kill all of it at once.
  *
  * DP1 Nothing that was started here outlives this process: it is killed at an orderly end, and ends by
- *     itself when the channel to this process closes (SD1).
+ *     itself when the channel to this process closes (PE1).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';

@@ -34,7 +34,7 @@ test('the first signal asks, its echo does nothing, a later one ends with 128 + 
   assert.deepEqual(exits, [130]);
 });
 
-test('SD1 a process that was started with a channel ends with it', () => {
+test('PE1 a process that was started with a channel ends with it', () => {
   const process = Object.assign(new FakeProcess(), { send: () => true, connected: true });
   const { signal } = watch(process);
   assert.equal(process.isChannelRef, false, 'the channel alone would keep it alive');
@@ -43,7 +43,7 @@ test('SD1 a process that was started with a channel ends with it', () => {
   assert.equal(signal.aborted, true);
 });
 
-test('SD1 a parent that died meanwhile is noticed; no parent is none', () => {
+test('PE1 a parent that died meanwhile is noticed; no parent is none', () => {
   assert.equal(watch(Object.assign(new FakeProcess(), { send: () => true })).signal.aborted, true);
   assert.equal(watch(new FakeProcess()).signal.aborted, false);
 });
