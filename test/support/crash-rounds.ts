@@ -52,7 +52,7 @@ const RARE_WITHIN_MS = 45_000;
 /** P: back within a minute. */
 const RECOVERED_WITHIN_MS = 60_000;
 /** A process that keeps crashing is started with growing pauses; a fresh `run` begins without. */
-const STOPPED_WITHIN_MS = 60_000;
+const STOPPED_WITHIN_MS = 120_000;
 const ROUNDS_PER_RUN = 6;
 const TWICE = 0.2;
 
