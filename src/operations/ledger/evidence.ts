@@ -29,7 +29,7 @@ import type {
   StageEvidence,
   StatedTotals,
   Unproven,
-} from '../../pipeline/ledger/ledger.ts';
+} from '../../pipeline/ledger/ledger-evidence.ts';
 import {
   normalizeRanges,
   type OffsetRange,

@@ -18,7 +18,7 @@ import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf, type Snapshot } from '../../storage/delta/snapshot.ts';
 import type { CommitSummary, LiveFile } from '../../storage/delta/transaction.ts';
 import { PipelineError } from '../../errors.ts';
-import type { StatedCoverage } from '../../pipeline/ledger/ledger.ts';
+import type { StatedCoverage } from '../../pipeline/ledger/ledger-evidence.ts';
 
 /** A table at the version that is compared. */
 export interface TableAt {

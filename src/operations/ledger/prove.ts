@@ -1,11 +1,7 @@
 /** From evidence to a report, whatever state the stored data is in. */
 import { asPipelineError } from '../../errors.ts';
-import {
-  buildLedger,
-  type Evidence,
-  type LedgerReport,
-  unreadableLedger,
-} from '../../pipeline/ledger/ledger.ts';
+import { buildLedger, type LedgerReport, unreadableLedger } from '../../pipeline/ledger/ledger.ts';
+import type { Evidence } from '../../pipeline/ledger/ledger-evidence.ts';
 import { nameOfRoot } from '../../storage/query/lake-catalog.ts';
 
 /**

@@ -23,7 +23,7 @@ import type {
   PartitionEvidence,
   StatedTotals,
   Unproven,
-} from '../../pipeline/ledger/ledger.ts';
+} from '../../pipeline/ledger/ledger-evidence.ts';
 import { ledgerTotals } from '../../pipeline/ledger/ledger-totals.ts';
 import {
   archivedFiles,

@@ -10,7 +10,8 @@ import type { Clock } from '../../ambient.ts';
 import { readLakeState } from '../../operations/ledger/lake-state.ts';
 import { proveLedger } from '../../operations/ledger/prove.ts';
 import { statedEvidence } from '../../operations/ledger/statements.ts';
-import type { LedgerReport, Violation } from '../../pipeline/ledger/ledger.ts';
+import type { LedgerReport } from '../../pipeline/ledger/ledger.ts';
+import type { Violation } from '../../pipeline/ledger/ledger-evidence.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
 
