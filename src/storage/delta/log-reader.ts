@@ -227,7 +227,12 @@ export class LogReader {
         if (mismatch !== undefined) throw corruptLog(source, `contradicts its .crc: ${mismatch}`);
         return { snapshot, checkpointVersion: version };
       } catch (thrown) {
-        if (!(thrown instanceof PipelineError) || thrown.kind !== 'corrupt') throw thrown;
+        if (!(thrown instanceof PipelineError)) throw thrown;
+        // A protocol that is none may be damage too: the entries say which, if they are all there.
+        const mayBeDamaged =
+          thrown.code === 'TM_LOG_UNSUPPORTED' &&
+          (await this.#store.head(commitKey(this.#root, 0)));
+        if (thrown.kind !== 'corrupt' && !mayBeDamaged) throw thrown;
         this.#logger.warn('checkpoint is unusable; falling back', {
           checkpoint: source,
           ...errorFields(thrown),
