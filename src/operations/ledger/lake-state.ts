@@ -20,6 +20,9 @@ import type { CommitSummary, LiveFile } from '../../storage/delta/transaction.ts
 import { PipelineError } from '../../errors.ts';
 import type { StatedCoverage } from '../../pipeline/ledger/ledger-evidence.ts';
 
+/** Times that tables are read while a retry of dead letters moves them. */
+const LOOKS_MAX = 5;
+
 /** A table at the version that is compared. */
 export interface TableAt {
   readonly table: DeltaTable;
@@ -70,8 +73,8 @@ export async function readLakeState(
   const retryOf = ({ snapshot }: TableAt): bigint => snapshot.progress(retryId) ?? 0n;
   let silver = await required(roots.silver);
   let dead = await required(roots.deadLetter);
-  // Of the two commits of a retry silver's is the first.
-  while (retryOf(dead) > retryOf(silver)) {
+  // Of the two commits of a retry silver's is the first; one that stays away is lost, which totals tell.
+  for (let look = 1; look < LOOKS_MAX && retryOf(dead) > retryOf(silver); look++) {
     silver = await required(roots.silver);
     dead = await required(roots.deadLetter);
   }

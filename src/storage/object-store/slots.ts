@@ -19,6 +19,7 @@ export class Slots {
       else this.#free++;
     }
   }
+
   /**
    * Runs a task for each item; settles once none of them runs any more.
    * @returns results in the order of the items

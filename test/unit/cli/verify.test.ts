@@ -5,7 +5,12 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemAmbient } from '../../../src/ambient.ts';
 import type { Coverage } from '../../../src/pipeline/bronze.ts';
-import { bronzeAppId, goldAppId, goldLateAppId } from '../../../src/pipeline/progress.ts';
+import {
+  bronzeAppId,
+  deadLetterRetryAppId,
+  goldAppId,
+  goldLateAppId,
+} from '../../../src/pipeline/progress.ts';
 import { DuckDbLakeQuery } from '../../../src/storage/query/duckdb-lake-query.ts';
 import { cli } from '../../support/cli-host.ts';
 import {
@@ -448,6 +453,23 @@ test('the newest commits of an upstream table are missed, read deep or not (L7)'
       assert.match(violations[0]!.message, /ends at version 1, but .* covers version 2/);
     }
   }
+});
+
+test('a retry whose commit in silver is lost is a violation, and ends (L6)', {
+  timeout: 30_000,
+}, async (t) => {
+  const lake = await lakeWith(t);
+  const appId = deadLetterRetryAppId(lake.config.name, lake.tables.bronze.tableId);
+  const [letters] = lake.tables.deadLetter.snapshot.files();
+  const outcome = await lake.tables.deadLetter.commit({
+    operation: 'DELETE',
+    adds: [],
+    removes: [letters!.path],
+    progress: [{ appId, expected: 'any', next: 1n }],
+  });
+  assert.equal(outcome.kind, 'committed');
+  const kinds = (await report(lake)).violations.map(({ kind }) => kind);
+  assert.deepEqual(kinds, ['rows-mismatch']);
 });
 
 test('a final date that the stream counts on in counts the newest version again (P7)', async (t) => {
