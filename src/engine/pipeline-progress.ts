@@ -1,6 +1,6 @@
 /** How far each stage is, read from the Delta logs alone (P1). */
 import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
-import { bronzeAppId, goldAppId, silverAppId } from '../pipeline/progress.ts';
+import { bronzeAppId, bronzeVersionsIn, goldAppId } from '../pipeline/progress.ts';
 import type { EventSource, TopicInfo } from '../storage/source/event-source.ts';
 import type { PipelineTables } from './tables.ts';
 
@@ -38,9 +38,7 @@ export async function readProgress(
     tables.silver.refresh(),
     ...[...tables.gold.values()].map((table) => table.refresh()),
   ]);
-  const silverCovered = Array.from({ length: config.dedupBuckets }, (_, bucket) =>
-    Number(silver.progress(silverAppId(config.name, bronze.tableId, bucket)) ?? 0n),
-  );
+  const silverCovered = bronzeVersionsIn(silver, config, bronze.tableId);
   const goldId = goldAppId(config.name, silver.tableId);
   const goldCovered = gold.map((snapshot) => Number(snapshot.progress(goldId) ?? 0n));
   return {

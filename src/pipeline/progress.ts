@@ -83,6 +83,20 @@ export function bucketAppIds(
 }
 
 /**
+ * The bronze version that each dedup bucket of silver covers; 0 where it has none yet.
+ * @param silver a snapshot
+ */
+export function bronzeVersionsIn(
+  silver: { progress(appId: string): bigint | undefined },
+  config: PipelineConfig,
+  bronzeTableId: string,
+): readonly number[] {
+  return bucketAppIds(config, bronzeTableId, silverAppId).map((appId) =>
+    Number(silver.progress(appId) ?? 0n),
+  );
+}
+
+/**
  * Under which schema a dedup bucket's dead letters were derived last; written when that changes. Its
  * version is made by `schemaMark`.
  */

@@ -10,10 +10,9 @@
 import { asPipelineError, PipelineError } from '../../errors.ts';
 import { instantText } from '../../pipeline/generator/instant-text.ts';
 import {
-  bucketAppIds,
+  bronzeVersionsIn,
   goldAppId,
   parseBronzeAppId,
-  silverAppId,
   tableRoots,
   watermarkAppPrefix,
 } from '../../pipeline/progress.ts';
@@ -155,10 +154,7 @@ async function describeTables(
     ...gold.map(({ covers }) => covers),
   );
   const silverAt = await silver.table.snapshotAt(silverVersion);
-  const buckets = bucketAppIds(config, bronze.table.tableId, silverAppId).map((id) =>
-    Number(silverAt.progress(id) ?? 0n),
-  );
-  const bronzeVersion = Math.min(...buckets);
+  const bronzeVersion = Math.min(...bronzeVersionsIn(silverAt, config, bronze.table.tableId));
   const deadAt = await coveredLetters(config, bronze.table.tableId, {
     deadLetter: dead.table,
     silver: silverAt,

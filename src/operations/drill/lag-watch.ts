@@ -7,7 +7,7 @@
 import type { Ambient } from '../../ambient.ts';
 import type { Logger } from '../../logger.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { goldAppId, silverAppId, tableRoots } from '../../pipeline/progress.ts';
+import { bronzeVersionsIn, goldAppId, tableRoots } from '../../pipeline/progress.ts';
 import { type DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import type { ParquetCodec } from '../../storage/parquet/parquet-codec.ts';
@@ -96,9 +96,7 @@ export class LagWatch {
     });
     const goldCovered = Math.min(...(await Promise.all(goldCovers)));
     const silverHead = await silver.refresh();
-    const covers = Array.from({ length: this.#config.dedupBuckets }, (_, bucket) =>
-      Number(silverHead.progress(silverAppId(name, bronze.tableId, bucket)) ?? 0n),
-    );
+    const covers = bronzeVersionsIn(silverHead, this.#config, bronze.tableId);
     await this.#countBronze(bronze);
     const silverRows = this.#bronzeRows[Math.min(...covers)] ?? 0;
     if (this.#silverRows.at(-1)?.version !== silverHead.version) {

@@ -4,7 +4,7 @@
  */
 import { PipelineError } from '../../errors.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { bucketAppIds, goldAppId, silverAppId, tableRoots } from '../../pipeline/progress.ts';
+import { bronzeVersionsIn, goldAppId, tableRoots } from '../../pipeline/progress.ts';
 import { nameOfRoot } from '../../storage/query/lake-catalog.ts';
 import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
 import type { CommitOutcome } from '../../storage/delta/transaction.ts';
@@ -67,22 +67,19 @@ export async function followedUpTo(
 ): Promise<number> {
   const { config } = lake;
   const roots = tableRoots(config);
-  const progressIn = async (root: string, appIds: readonly string[]) => {
-    const follower = await (await lake.open(root))?.refresh();
-    return appIds.map((appId) => follower?.progress(appId));
-  };
   switch (role) {
     case 'bronze': {
-      const appIds = bucketAppIds(config, table.tableId, silverAppId);
-      const covered = await progressIn(roots.silver, appIds);
-      return Math.min(...covered.map((version) => Number(version ?? 0n)));
+      const silver = await (await lake.open(roots.silver))?.refresh();
+      return silver ? Math.min(...bronzeVersionsIn(silver, config, table.tableId)) : 0;
     }
     case 'silver': {
       const appId = goldAppId(config.name, table.tableId);
       const covered = await Promise.all(
-        [...roots.gold.values()].map((root) => progressIn(root, [appId])),
+        [...roots.gold.values()].map(async (root) =>
+          (await (await lake.open(root))?.refresh())?.progress(appId),
+        ),
       );
-      const begun = covered.flat().flatMap((version) => (version === undefined ? [] : [version]));
+      const begun = covered.filter((version) => version !== undefined);
       return Math.min(table.snapshot.version, ...begun.map(Number));
     }
     default:

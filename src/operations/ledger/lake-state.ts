@@ -7,11 +7,12 @@
 import { COVERAGE_TAG, parseCoverage } from '../../pipeline/bronze.ts';
 import type { AggregateConfig, PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import {
+  bronzeVersionsIn,
+  bucketAppIds,
   deadLetterAppId,
   deadLetterRetryAppId,
   goldAppId,
   parseBronzeAppId,
-  silverAppId,
   tableRoots,
 } from '../../pipeline/progress.ts';
 import type { DeltaTable } from '../../storage/delta/delta-table.ts';
@@ -80,16 +81,11 @@ export async function readLakeState(
   }
   const bronze = await required(roots.bronze);
   const archive = await open(roots.archive);
-  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) => bucket);
   const bronzeId = bronze.table.tableId;
-  const covered = buckets.map((bucket) =>
-    Number(silver.snapshot.progress(silverAppId(config.name, bronzeId, bucket)) ?? 0n),
-  );
+  const covered = bronzeVersionsIn(silver.snapshot, config, bronzeId);
+  const stored = bucketAppIds(config, bronzeId, deadLetterAppId);
   const isAhead = ({ progress }: Pick<CommitSummary, 'progress'>): boolean =>
-    buckets.some((bucket, i) => {
-      const version = progress.get(deadLetterAppId(config.name, bronzeId, bucket)) ?? 0n;
-      return Number(version) > covered[i]!;
-    });
+    stored.some((appId, i) => Number(progress.get(appId) ?? 0n) > covered[i]!);
   const isDeadAhead = isAhead({ progress: new Map(dead.snapshot.progressEntries()) });
   const goldId = goldAppId(config.name, silver.table.tableId);
   return {

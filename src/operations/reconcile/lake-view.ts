@@ -11,11 +11,11 @@ import { parseGoldTags, type ReconciliationNote } from '../../pipeline/gold/gold
 import { dateDaysOf } from '../../pipeline/gold/silver-files.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
 import {
+  bronzeVersionsIn,
   goldAppId,
   goldEditsAppId,
   goldLateAppId,
   parseBronzeAppId,
-  silverAppId,
   watermarkAppId,
 } from '../../pipeline/progress.ts';
 import type { DeltaEnvironment, DeltaTable } from '../../storage/delta/delta-table.ts';
@@ -143,10 +143,8 @@ function bronzeInSilver(
   { config, bronze }: ReconcileLake,
   silver: Snapshot,
 ): Promise<Snapshot | undefined> {
-  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) =>
-    Number(silver.progress(silverAppId(config.name, bronze.tableId, bucket)) ?? 0n),
-  );
-  return unlessGone(() => bronze.snapshotAt(Math.min(...buckets)));
+  const versions = bronzeVersionsIn(silver, config, bronze.tableId);
+  return unlessGone(() => bronze.snapshotAt(Math.min(...versions)));
 }
 
 /** Every partition that ever had records; those of a topic that is gone are idle. */

@@ -3,7 +3,12 @@
  */
 import { instantText } from '../../pipeline/generator/instant-text.ts';
 import type { PipelineConfig } from '../../pipeline/pipeline-config.ts';
-import { bronzeAppId, goldAppId, silverAppId, watermarkAppId } from '../../pipeline/progress.ts';
+import {
+  bronzeAppId,
+  bronzeVersionsIn,
+  goldAppId,
+  watermarkAppId,
+} from '../../pipeline/progress.ts';
 import { nameOfRoot } from '../../storage/query/lake-catalog.ts';
 import { parseUnit, type Unit } from '../units.ts';
 import type {
@@ -57,13 +62,13 @@ export function stageProgress(
   const silver = facts.silver.snapshot;
   const lowest = (versions: readonly bigint[]): bigint =>
     versions.reduce((least, version) => (version < least ? version : least));
-  const buckets = Array.from({ length: config.dedupBuckets }, (_, bucket) =>
-    silver.progress(silverAppId(config.name, bronze.tableId, bucket)),
-  );
   const goldId = goldAppId(config.name, silver.tableId);
   const aggregates = facts.gold.map(({ snapshot }) => snapshot.progress(goldId));
   return {
-    silver: { covered: lowest(buckets.map((v) => v ?? 0n)), end: BigInt(bronze.version) },
+    silver: {
+      covered: BigInt(Math.min(...bronzeVersionsIn(silver, config, bronze.tableId))),
+      end: BigInt(bronze.version),
+    },
     gold: { covered: lowest(aggregates.map((v) => v ?? 0n)), end: BigInt(silver.version) },
   };
 }
