@@ -2,6 +2,7 @@
  * `tidemark status`: how far each partition is, the tables and the queues. Progress comes from the
  * Delta logs (P1); who works on what is a hint and may be unknown. Works whether a run is up or not.
  */
+import { asPipelineError } from '../errors.ts';
 import { instantText } from '../pipeline/generator/instant-text.ts';
 import type { PipelineConfig } from '../pipeline/pipeline-config.ts';
 import { parseBronzeAppId, tableRoots, watermarkAppId } from '../pipeline/progress.ts';
@@ -12,7 +13,7 @@ import type { EventSource } from '../storage/source/event-source.ts';
 import type { StateStore } from '../storage/state/state-store.ts';
 import { MEMBER_TTL_MS, memberLease, readMembers } from '../supervisor/membership.ts';
 import { untilAvailable } from './availability.ts';
-import { defineCommand, EXIT } from './command.ts';
+import { defineCommand, EXIT, type ExitCode, exitCodeOf } from './command.ts';
 import type { CommandContext } from './context.ts';
 import { type OpenLake, withLake } from './lake.ts';
 import { withNumbers } from './numbers.ts';
@@ -72,15 +73,20 @@ export const statusCommand = defineCommand({
   example: 'tidemark status -c pipeline.yaml',
   run: (context) =>
     withLake(context, async (lake) => {
-      const status = await readStatus(context, lake);
+      const { status, exitCode } = await readStatus(context, lake);
       await context.terminal.result(withNumbers(status), (style) => render(status, style));
-      return EXIT.ok;
+      return exitCode;
     }),
 });
 
-async function readStatus(context: CommandContext, lake: OpenLake): Promise<Status> {
+/** What is known, and the exit code that the first service which did not answer asks for. */
+async function readStatus(
+  context: CommandContext,
+  lake: OpenLake,
+): Promise<{ readonly status: Status; readonly exitCode: ExitCode }> {
   const { config } = lake;
   const remarks: string[] = [];
+  let exitCode: ExitCode = EXIT.ok;
   const roots = tableRoots(config);
   const snapshots = new Map<string, Snapshot>();
   for (const root of [roots.bronze, roots.deadLetter, roots.silver, ...roots.gold.values()]) {
@@ -102,7 +108,9 @@ async function readStatus(context: CommandContext, lake: OpenLake): Promise<Stat
         await port.close();
       }
     } catch (thrown) {
-      remarks.push(`${what}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+      const error = asPipelineError(thrown);
+      remarks.push(`${what}: ${error.message}`);
+      if (exitCode === EXIT.ok) exitCode = exitCodeOf(error);
       return otherwise;
     }
   };
@@ -125,7 +133,7 @@ async function readStatus(context: CommandContext, lake: OpenLake): Promise<Stat
     (queue) => Promise.all(QUEUES.map((name) => queue.counts(name))),
     [],
   );
-  return {
+  const status = {
     partitions: partitionsOf(config, {
       ends,
       hints,
@@ -143,6 +151,7 @@ async function readStatus(context: CommandContext, lake: OpenLake): Promise<Stat
     queues,
     remarks,
   };
+  return { status, exitCode };
 }
 
 async function readEnds(source: EventSource): Promise<Map<number, bigint>> {

@@ -94,6 +94,7 @@ function aWorker(id: string): Workers['workers'][number] {
     memoryBytes: 128 * 2 ** 20,
     restarts: 0,
     units: ['partition:0', 'gold'],
+    pinned: ['partition:0'],
   };
 }
 

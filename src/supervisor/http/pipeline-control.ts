@@ -141,7 +141,7 @@ class PipelineControl implements SupervisorControl {
   }
 
   async workers(): Promise<Workers> {
-    const { members, placement, control } = (await this.#fresh()).facts.coordination;
+    const { members, placement, pinned, control } = (await this.#fresh()).facts.coordination;
     return {
       workers: members.map((member) => ({
         id: member.memberId,
@@ -154,6 +154,7 @@ class PipelineControl implements SupervisorControl {
         memoryBytes: member.memoryBytes,
         restarts: member.restarts,
         units: unitsOn(placement, member.memberId),
+        pinned: unitsOn(pinned, member.memberId),
       })),
     };
   }

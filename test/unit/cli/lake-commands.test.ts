@@ -216,7 +216,7 @@ test('status tells what it can when services are away, and names them', async (t
   };
   const adapters = { openSource: away, openState: away, openQueue: away };
   const { exitCode, stdout } = await run(['status', '--json'], adapters);
-  assert.equal(exitCode, 0);
+  assert.equal(exitCode, 2);
   const status = JSON.parse(stdout) as {
     partitions: Record<string, unknown>[];
     remarks: string[];
@@ -224,7 +224,12 @@ test('status tells what it can when services are away, and names them', async (t
   assert.equal(status.partitions[0]!['nextOffset'], 2);
   assert.equal(status.partitions[0]!['lag'], null);
   assert.deepEqual(status.remarks, ['source: no entry', 'state: no entry', 'queue: no entry']);
-  const shown = await run(['status'], adapters);
+  const shown = await run(['status'], {
+    openSource: async () => {
+      throw new PipelineError('unavailable', 'TM_SOURCE_UNAVAILABLE', 'no answer');
+    },
+  });
+  assert.equal(shown.exitCode, 3);
   assert.match(shown.stdout, /usage +0 +2 +- +- /);
 });
 
