@@ -17,7 +17,7 @@ import {
   type DuckDBPreparedStatement,
   StatementType,
 } from '@duckdb/node-api';
-import type { Ambient } from '../../ambient.ts';
+import type { Ambient, Clock } from '../../ambient.ts';
 import { PipelineError } from '../../errors.ts';
 import type { ObjectStore } from '../object-store/object-store.ts';
 import { isNumericType, toJsonValue } from './json-values.ts';
@@ -53,12 +53,15 @@ const ONLY_QUERIES =
   'Only queries are allowed: SELECT, WITH, FROM, DESCRIBE, SUMMARIZE or EXPLAIN.';
 const LAYERS = ['bronze', 'silver', 'gold', 'archive'];
 
+const INTERRUPT_EVERY_MS = 50;
+
 export class DuckDbLakeQuery implements LakeQuery {
   readonly #store: ObjectStore;
   readonly #instance: DuckDBInstance;
   readonly #connection: DuckDBConnection;
   readonly #cache: ObjectDiskCache;
   readonly #spillFolder: string;
+  readonly #clock: Clock;
 
   private constructor(
     store: ObjectStore,
@@ -66,12 +69,14 @@ export class DuckDbLakeQuery implements LakeQuery {
     connection: DuckDBConnection,
     cache: ObjectDiskCache,
     spillFolder: string,
+    clock: Clock,
   ) {
     this.#store = store;
     this.#instance = instance;
     this.#connection = connection;
     this.#cache = cache;
     this.#spillFolder = spillFolder;
+    this.#clock = clock;
   }
 
   static async open(options: DuckDbOptions): Promise<DuckDbLakeQuery> {
@@ -107,7 +112,7 @@ export class DuckDbLakeQuery implements LakeQuery {
     ]) {
       await connection.run(statement);
     }
-    return new DuckDbLakeQuery(store, instance, connection, cache, spillFolder);
+    return new DuckDbLakeQuery(store, instance, connection, cache, spillFolder, ambient.clock);
   }
 
   tablesOf(sql: string): readonly string[] {
@@ -127,10 +132,19 @@ export class DuckDbLakeQuery implements LakeQuery {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<QueryResult> {
     const release = await this.#mount(tables);
-    const interrupt = (): void => this.#connection.interrupt();
-    options.signal?.addEventListener('abort', interrupt);
+    const { signal } = options;
+    let isOver = false;
+    // DuckDB forgets an interruption that comes before the query has started.
+    const interrupt = (): void => {
+      if (isOver) return;
+      this.#connection.interrupt();
+      this.#clock.after(INTERRUPT_EVERY_MS, interrupt, { unref: true });
+    };
+    signal?.addEventListener('abort', interrupt);
+    if (signal?.aborted) interrupt();
     const end = async (): Promise<void> => {
-      options.signal?.removeEventListener('abort', interrupt);
+      signal?.removeEventListener('abort', interrupt);
+      isOver = true;
       await release();
     };
     try {
