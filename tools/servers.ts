@@ -134,6 +134,9 @@ class ManagedServer implements TestServer {
       }
       await pause(50);
     }
+    // Whoever took its port meanwhile may have answered instead.
+    await pause(50);
+    if (this.#child !== child) throw new Error(`${this.name} ended at start:\n${logTail()}`);
     // A test file that ends must not wait for servers that nobody stopped; the exit hook does that.
     child.unref();
   }
@@ -180,7 +183,7 @@ function pause(ms: number): Promise<void> {
  * A loopback port that nobody listens on. Below the range the kernel hands to outgoing connections:
  * a client that keeps dialling a dead port in that range can connect to itself and so take the port.
  */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt += 1) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
     const isFree = await new Promise<boolean>((resolve) => {

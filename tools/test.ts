@@ -29,7 +29,7 @@ const GROUPS: readonly TestGroup[] = [
     globs: ['test/unit/**/*.test.ts', 'test/*.test.ts'],
     needs: [],
     concurrency: 2,
-    fileTimeoutMs: 120_000,
+    fileTimeoutMs: 300_000,
   },
   {
     name: 'fuzz',

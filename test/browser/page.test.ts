@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { Page } from 'playwright-core';
+import { freePort } from '../../tools/servers.ts';
 import { aPartition } from '../support/fake-control.ts';
 import { openPage } from '../support/browser.ts';
 import { eventually } from '../support/eventually.ts';
@@ -143,6 +144,7 @@ test('a rebalance is previewed for the chosen strategy before it is done', async
     { rebalance: 'even', dryRun: true },
     { rebalance: 'even', dryRun: false },
   ]);
+  await page.locator('#activity li').first().waitFor();
   const activity = await page.locator('#activity li').allInnerTexts();
   assert.equal(activity.length, 1, 'a dry run is no change');
   assert.match(activity[0]!, /POST \/v1\/rebalance.*even[\s\S]*local: done/);
@@ -187,14 +189,15 @@ test('rows keep the focus while numbers change under it', async (t) => {
 test('a lost connection is said, and the page comes back by itself', async (t) => {
   const { page, options, control } = await opened(t);
   const { startHttpServer } = await import('../../src/supervisor/http/http-server.ts');
-  const server = await startHttpServer(options);
+  // A port that no client of this machine is given while nobody listens on it.
+  const http = { ...options.http, port: await freePort() };
+  const server = await startHttpServer({ ...options, http });
   await page.goto(`${server.address}/`);
   await page.getByText('Live', { exact: true }).waitFor();
   await server.close();
   await page.getByText('Connection lost; trying again').waitFor();
   control.show({ pipeline: 'usage-again' });
-  const port = Number(new URL(server.address).port);
-  const again = await startHttpServer({ ...options, http: { ...options.http, port } });
+  const again = await startHttpServer({ ...options, http });
   t.after(() => again.close());
   await page.getByText('Live', { exact: true }).waitFor();
   await page.getByText('usage-again').waitFor();

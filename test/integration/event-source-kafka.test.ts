@@ -7,6 +7,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { type Message, Partitioners } from 'kafkajs';
 import { systemAmbient } from '../../src/ambient.ts';
 import { silentLogger } from '../../src/logger.ts';
+import type { EventSource } from '../../src/storage/source/event-source.ts';
 import { createKafkaEventSource } from '../../src/storage/source/kafka-event-source.ts';
 import { openKafkaRecordSink } from '../../src/storage/source/kafka-record-sink.ts';
 import { partitionOfKey } from '../../src/storage/source/murmur2.ts';
@@ -82,6 +83,13 @@ async function transactions(t: TestContext, topic: KafkaTopicFixture) {
       return { send, commit: () => transaction.commit(), abort: () => transaction.abort() };
     },
   };
+}
+
+/** EndTxn is answered before its marker is in the log. */
+async function stableAt(topic: KafkaTopicFixture, end: bigint): Promise<EventSource> {
+  const source = topic.openSource();
+  await eventually(async () => assert.equal((await source.offsets(0)).latest, end));
+  return source;
 }
 
 const values = (content: Awaited<ReturnType<typeof readToEnd>>): string[] =>
@@ -246,7 +254,7 @@ describe('transactions of a real broker (R3, I5)', { concurrency: true }, () => 
     const looksLikeMarker = { key: Buffer.from([0, 0, 0, 0]), value: 'no marker' };
     await (await one.begin('a', looksLikeMarker, 'b')).abort();
     await (await one.begin(looksLikeMarker, 'c')).commit();
-    const content = await readToEnd(topic.openSource(), 0);
+    const content = await readToEnd(await stableAt(topic, 7n), 0);
     assert.deepEqual(values(content), ['4:no marker', '5:c']);
     assert.deepEqual(gapText(content.gaps), ['aborted[0,3)', 'marker[3,4)', 'marker[6,7)']);
   });
@@ -263,7 +271,7 @@ describe('transactions of a real broker (R3, I5)', { concurrency: true }, () => 
     await second.abort();
     await first.abort();
     await third.commit();
-    const source = topic.openSource();
+    const source = await stableAt(topic, 9n);
     assert.deepEqual(values(await readToEnd(source, 0)), ['2:c1', '5:c2']);
     for (let from = 1n; from < 9n; from++) {
       const content = await readToEnd(source, 0, { fromOffset: from });
@@ -286,7 +294,7 @@ describe('transactions of a real broker (R3, I5)', { concurrency: true }, () => 
     ] as const) {
       await (await one.begin(value))[end]();
     }
-    const content = await readToEnd(topic.openSource(), 0);
+    const content = await readToEnd(await stableAt(topic, 10n), 0);
     assert.equal(content.fetches, 1);
     assert.deepEqual(values(content), ['2:b', '8:e']);
   });
@@ -296,7 +304,7 @@ describe('transactions of a real broker (R3, I5)', { concurrency: true }, () => 
     const one = await transactions(t, topic);
     await (await one.begin('a')).abort();
     await (await one.begin('b')).commit();
-    const source = topic.openSource();
+    const source = await stableAt(topic, 4n);
     const fromMarker = await readToEnd(source, 0, { fromOffset: 1n });
     assert.deepEqual(values(fromMarker), ['2:b']);
     assert.deepEqual(gapText(fromMarker.gaps), ['marker[1,2)', 'marker[3,4)']);
@@ -316,7 +324,7 @@ describe('transactions of a real broker (R3, I5)', { concurrency: true }, () => 
     }
     await aborted.abort();
     await committed.commit();
-    const source = topic.openSource();
+    const source = await stableAt(topic, 62n);
     const whole = await readToEnd(source, 0, { maxBytes: 2000 });
     assert.ok(whole.fetches > 10, `${whole.fetches} fetches`);
     assert.equal(whole.rows.length, 30);

@@ -90,7 +90,8 @@ test('tables are compacted, restored and cleaned up while the stream goes on', a
     }
     const after = await listed(silverName);
     assert.ok(after.rows > before.rows, 'the stream went on');
-    await pipeline.verify();
+    // Both proofs read the same totals once the stream stands still.
+    await eventually(() => pipeline.verify());
   });
 
   await t.test('a restore of silver is found by verify and repaired by replay', async () => {

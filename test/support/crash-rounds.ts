@@ -89,11 +89,7 @@ export class CrashRounds {
     const orderFile = join(folder, 'order');
     // Small batches, so that there is always a commit under way.
     const pipeline = await PipelineFixture.create(t, {
-      definition: {
-        ...usageDefinition({ maxRows: 2_000, maxLatency: '100ms' }),
-        // A day that became final would wait for its late events.
-        reconcile: { enabled: false },
-      },
+      definition: usageDefinition({ maxRows: 2_000, maxLatency: '100ms' }),
       on: 'servers',
       environment: { [CRASH_VARIABLE]: `@${orderFile}` },
     });

@@ -9,7 +9,7 @@ export async function eventually<T>(
   look: () => T | Promise<T>,
   options: { readonly withinMs?: number } = {},
 ): Promise<T> {
-  const deadline = performance.now() + (options.withinMs ?? 10_000);
+  const deadline = performance.now() + (options.withinMs ?? 60_000);
   for (;;) {
     try {
       const seen = await look();

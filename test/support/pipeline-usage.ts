@@ -14,11 +14,13 @@ import { sqlText, type TableReader } from './pipeline-tables.ts';
 /** Lines of a test run; 2,000,000 is the run that issue 3 asks for. */
 export const TEST_EVENTS = Number(process.env['TIDEMARK_TEST_EVENTS'] ?? 60_000);
 
-/** The example pipeline without its places. */
+/** The example pipeline without its places, and without what a schedule would do to days long past. */
 export function usageDefinition(commit: Definition = {}): Definition {
   const file = join(projectDir, 'examples', 'api-usage-events', 'tidemark.yaml');
   const { name, event, gold } = parse(readFileSync(file, 'utf8'), { merge: true }) as Definition;
-  return { name, event, gold, commit };
+  const reconcile = { enabled: false };
+  const retention = { bronze: { hot: '50y', archive: '50y' } };
+  return { name, event, gold, commit, reconcile, retention };
 }
 
 /** Folders of its tables below the lake. */

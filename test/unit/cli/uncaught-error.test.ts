@@ -13,7 +13,12 @@ for (const [what, code] of [
   test(`${what} ends the process with 1 and a line in the log`, () => {
     // Something that would go on for minutes.
     const work = ['generate', '--events', '1000000000', '--rate', '10', '--out', '/dev/null'];
-    const late = `data:text/javascript,setTimeout(() => { ${code} }, 1000)`;
+    // As soon as main.ts has its handlers, however long loading it takes.
+    const late = `data:text/javascript,const look = setInterval(() => {
+      if (process.listenerCount('uncaughtException') === 0) return;
+      clearInterval(look);
+      ${code};
+    }, 50)`.replaceAll(/\s+/g, ' ');
     const { status, stderr } = spawnSync(process.execPath, ['--import', late, MAIN, ...work], {
       encoding: 'utf8',
       timeout: 60_000,

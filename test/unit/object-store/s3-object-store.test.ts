@@ -39,7 +39,7 @@ function refusal(status: number, code: string, more = ''): Answer {
 
 /** Answers the requests in turn, the last answer again and again. */
 function stub(t: TestContext, ...answers: Answer[]): ReturnType<typeof stubWith> {
-  return stubWith(t, { connectMs: 5000, silenceMs: 5000 }, ...answers);
+  return stubWith(t, patient, ...answers);
 }
 
 async function stubWith(
@@ -84,6 +84,7 @@ function openAt(port: number, timeouts: S3Timeouts): S3ObjectStore {
 }
 
 const impatient = { connectMs: 1000, silenceMs: 1000 };
+const patient = { connectMs: 5000, silenceMs: 5000 };
 const ok: Answer = (response) => response.writeHead(200, { etag: '"x"' }).end();
 const reset: Answer = (response) => response.destroy();
 const silence: Answer = () => {};
@@ -115,7 +116,8 @@ for (const [title, answer, expected] of [
   ['silence is unknown', silence, 'unknown'],
 ] as const) {
   it(`S1 E1 a create: ${title}, after one attempt`, async (t) => {
-    const { store, requests } = await stubWith(t, impatient, answer);
+    const limits = answer === silence ? impatient : patient;
+    const { store, requests } = await stubWith(t, limits, answer);
     assert.equal(await store.createIfAbsent('k', body), expected);
     assert.equal(requests.length, 1);
   });
@@ -218,9 +220,10 @@ it('S5 requests that wait for a free connection do not time out, and none is los
     setTimeout(() => {
       running--;
       response.writeHead(200, { 'content-length': body.length }).end(body);
-    }, 100);
+    }, 600);
   };
-  const { store, requests } = await stubWith(t, { connectMs: 300, silenceMs: 5000 }, slow);
+  // The last ones wait for more than twice the time that connecting may take.
+  const { store, requests } = await stubWith(t, { connectMs: 1000, silenceMs: 5000 }, slow);
   const reads = await Promise.all(Array.from({ length: 300 }, (_, i) => store.get(`k${i}`)));
   assert.ok(reads.every((read) => read?.length === body.length));
   assert.equal(requests.length, 300);

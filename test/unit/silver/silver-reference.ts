@@ -240,7 +240,9 @@ function exactNumber(node: Node): { digits: bigint; exponent: number } {
   const [, sign, whole, fraction = '', exponent = '0'] =
     /^(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?$/.exec(node.raw)!;
   const digits = BigInt(`${sign}${whole}${fraction}`);
-  return { digits, exponent: digits === 0n ? 0 : Number(exponent) - fraction.length };
+  // Beyond any type's range either way, and still a power that can be computed.
+  const power = Math.max(-100_000, Math.min(100_000, Number(exponent) - fraction.length));
+  return { digits, exponent: digits === 0n ? 0 : power };
 }
 
 const MICROS_MIN = BigInt(Date.parse('0001-01-01T00:00:00Z')) * 1000n;
