@@ -19,7 +19,7 @@ import { assertUsage, attachUsage, loadLines, USAGE_TABLES } from '../support/pi
 const ASKED = process.env['TIDEMARK_CRASH_ROUNDS'];
 const ROUNDS = Number(ASKED ?? 40);
 /** Rounds that nobody asked for end here: a busy machine plays fewer of them. */
-const WITHIN_MS = ASKED === undefined ? 360_000 : Number.POSITIVE_INFINITY;
+const WITHIN_MS = ASKED === undefined ? 540_000 : Number.POSITIVE_INFINITY;
 const SEED = Number(process.env['TIDEMARK_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 /**
  * After as many rounds, while crashes go on, the ledger is asked, and the tables are compacted: no
