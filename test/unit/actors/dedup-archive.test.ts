@@ -376,6 +376,23 @@ function holdReads(store: ObjectStore, ending: string) {
   return { asked: asked.promise, release };
 }
 
+test('a start reads the fingerprints of the last commits only, however small commits are', async () => {
+  const world = await World.open(new MemoryObjectStore(systemAmbient));
+  const writer = await Writer.start(world);
+  const spans = numbers(300, 1e9, 3).map((id) => fingerprints([id]));
+  for (const words of spans) await writer.span(words);
+  await writer.stop();
+  let reads = 0;
+  const get = world.store.get.bind(world.store);
+  world.store.get = async (key, options) => {
+    if (key.endsWith('.fp')) reads++;
+    return get(key, options);
+  };
+  const next = await Writer.start(world);
+  assert.ok(reads < 50, `${reads} objects`);
+  for (const words of spans) assert.deepEqual([...(await next.look(words))], [1]);
+});
+
 test('DA3 bucket sets that end at one version archive a generation once', async () => {
   const world = await World.open(new MemoryObjectStore(systemAmbient));
   const writer = await Writer.start(world);
