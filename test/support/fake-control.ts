@@ -93,8 +93,8 @@ function aWorker(id: string): Workers['workers'][number] {
     isDraining: false,
     memoryBytes: 128 * 2 ** 20,
     restarts: 0,
-    units: ['partition:0', 'gold'],
-    pinned: ['partition:0'],
+    units: ['partition:0', 'partition:1', 'gold'],
+    pinned: ['partition:1'],
   };
 }
 

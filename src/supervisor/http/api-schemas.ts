@@ -238,7 +238,7 @@ export const workersSchema = named(
         memoryBytes: count,
         restarts: count,
         units: z.array(z.string()).describe('Placed on it: partition:3, silver:0, gold.'),
-        pinned: z.array(z.string()).describe('Those of its units that an operator put there.'),
+        pinned: z.array(z.string()).describe('Units that an operator put on it.'),
       }),
     ),
   }),

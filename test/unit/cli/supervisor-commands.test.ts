@@ -75,7 +75,7 @@ test('each command asks the supervisor for what it is named after', async (t) =>
 test('workers lists them as a table, and as one JSON document', async (t) => {
   const { run } = await world(t);
   const text = await run(['workers']);
-  assert.match(text.stdout, /^worker-1 +running +0 +0 +gold +128\.0 MiB/m);
+  assert.match(text.stdout, /^worker-1 +running +0 1 +1 +gold +128\.0 MiB/m);
   const { stdout } = await run(['workers', '--json']);
   const { workers } = JSON.parse(stdout) as { workers: { id: string; units: string[] }[] };
   assert.deepEqual(

@@ -369,6 +369,12 @@ test('a partition is placed on a live worker that takes some, or on nobody', asy
   }
   assert.deepEqual(kinds, ['done', 'conflict', 'conflict', 'conflict']);
   assert.deepEqual([...(await readPinned(state))], [['partition:0', 'worker-1']]);
+  clock.advance(1_000);
+  const pinned = (await control.workers()).workers.map((worker) => [worker.id, worker.pinned]);
+  assert.deepEqual(
+    pinned.filter(([, units]) => units!.length > 0),
+    [['worker-1', ['partition:0']]],
+  );
   assert.equal((await control.place(2, 'worker-1')).kind, 'not-found');
   assert.equal((await control.place(0, undefined)).kind, 'done');
   assert.equal((await readPinned(state)).size, 0);
