@@ -67,7 +67,7 @@ test('operations on Kafka, Redis and S3 change neither events nor windows', asyn
   await pipeline.verify();
   assert.deepEqual(await contents(reader, pipeline), before, 'restore, then replay');
 
-  // Yesterday stays open until two o'clock; the day before is over, and has events of an hour at least.
+  // Yesterday stays open until two o'clock; the day before is over, and 60 hours reach into it.
   await pipeline.json(['reconcile', '--date', dayBefore]);
   await pipeline.verify();
   assert.deepEqual(await contents(reader, pipeline), before, 'reconciliation');

@@ -83,8 +83,10 @@ test('a broker killed for a while, partitions added, a rebalance every second (I
     assert.equal(workers.length, 2);
     const before = await watch.versions();
     /** A worker that was silent for a moment takes no unit; the next round asks again. */
+    let refusals = 0;
     const refused = (thrown: Error): void => {
       if (!/: 409 /.test(thrown.message)) throw thrown;
+      refusals += 1;
     };
     // An operator who cannot decide: half of the partitions change sides every second.
     const rebalance = async (round: number): Promise<void> => {
@@ -105,6 +107,7 @@ test('a broker killed for a while, partitions added, a rebalance every second (I
       await pause(1_000);
     }
     await Promise.all(rebalances);
+    assert.ok(refusals < rounds / 2, `${refusals} refused`);
     const after = await watch.versions();
     for (let partition = 0; partition < 8; partition += 1) {
       await call('PUT', `/v1/partitions/${partition}/worker`, { worker: null });
