@@ -85,62 +85,39 @@ async function readStatus(
   lake: OpenLake,
 ): Promise<{ readonly status: Status; readonly exitCode: ExitCode }> {
   const { config } = lake;
-  const remarks: string[] = [];
-  let exitCode: ExitCode = EXIT.ok;
   const roots = tableRoots(config);
   const snapshots = new Map<string, Snapshot>();
   for (const root of [roots.bronze, roots.deadLetter, roots.silver, ...roots.gold.values()]) {
     const table = await lake.catalog.table(root);
     if (table) snapshots.set(root, await table.refresh());
   }
-  /** What a service says, or `otherwise` with a remark. */
-  const ask = async <Port extends { close(): Promise<void> }, T>(
-    what: string,
-    open: () => Promise<Port>,
-    use: (port: Port) => Promise<T>,
-    otherwise: T,
-  ): Promise<T> => {
-    try {
-      const port = await untilAvailable(context, open, PATIENCE_MS);
-      try {
-        return await untilAvailable(context, () => use(port), PATIENCE_MS);
-      } finally {
-        await port.close();
-      }
-    } catch (thrown) {
-      const error = asPipelineError(thrown);
-      remarks.push(`${what}: ${error.message}`);
-      if (exitCode === EXIT.ok) exitCode = exitCodeOf(error);
-      return otherwise;
-    }
-  };
   const { adapters } = context;
-  const ends = await ask(
-    'source',
-    () => adapters.openSource(config),
-    readEnds,
-    new Map<number, bigint>(),
-  );
-  const hints = await ask(
-    'state',
-    () => adapters.openState(config, { readOnly: true }),
-    (state) => readHints(state, context.ambient.clock.nowMs()),
-    new Map<string, Hint>(),
-  );
-  const queues = await ask(
-    'queue',
-    () => adapters.openQueue(config),
-    (queue) => Promise.all(QUEUES.map((name) => queue.counts(name))),
-    [],
-  );
+  const [ends, hints, queues] = await Promise.all([
+    ask(context, 'source', () => adapters.openSource(config), readEnds, new Map<number, bigint>()),
+    ask(
+      context,
+      'state',
+      () => adapters.openState(config, { readOnly: true }),
+      (state) => readHints(state, context.ambient.clock.nowMs()),
+      new Map<string, Hint>(),
+    ),
+    ask(
+      context,
+      'queue',
+      () => adapters.openQueue(config),
+      (queue) => Promise.all(QUEUES.map((name) => queue.counts(name))),
+      [],
+    ),
+  ]);
+  const failures = [ends, hints, queues].flatMap(({ failure }) => failure ?? []);
   const status = {
     partitions: partitionsOf(config, {
-      ends,
-      hints,
+      ends: ends.said,
+      hints: hints.said,
       bronze: snapshots.get(roots.bronze),
       silver: snapshots.get(roots.silver),
     }),
-    writers: writersOf(hints),
+    writers: writersOf(hints.said),
     tables: [...snapshots].map(([root, snapshot]) => ({
       name: nameOfRoot(root),
       version: snapshot.version,
@@ -148,10 +125,38 @@ async function readStatus(
       files: snapshot.fileCount,
       bytes: snapshot.totalBytes,
     })),
-    queues,
-    remarks,
+    queues: queues.said,
+    remarks: failures.map(({ remark }) => remark),
   };
-  return { status, exitCode };
+  return { status, exitCode: failures[0]?.exitCode ?? EXIT.ok };
+}
+
+/** What one service says; `said` is what is shown when it does not answer. */
+interface Answer<T> {
+  readonly said: T;
+  readonly failure: { readonly remark: string; readonly exitCode: ExitCode } | undefined;
+}
+
+async function ask<Port extends { close(): Promise<void> }, T>(
+  context: CommandContext,
+  what: string,
+  open: () => Promise<Port>,
+  use: (port: Port) => Promise<T>,
+  otherwise: T,
+): Promise<Answer<T>> {
+  try {
+    const port = await untilAvailable(context, open, PATIENCE_MS);
+    try {
+      const said = await untilAvailable(context, () => use(port), PATIENCE_MS);
+      return { said, failure: undefined };
+    } finally {
+      await port.close();
+    }
+  } catch (thrown) {
+    const error = asPipelineError(thrown);
+    const failure = { remark: `${what}: ${error.message}`, exitCode: exitCodeOf(error) };
+    return { said: otherwise, failure };
+  }
 }
 
 async function readEnds(source: EventSource): Promise<Map<number, bigint>> {
