@@ -29,13 +29,14 @@ test('operations on Kafka, Redis and S3 change neither events nor windows', asyn
     on: 'servers',
   });
   const start = new Date(Date.now() - HOURS * 3_600_000).toISOString();
-  const span = ['--hours', String(HOURS), '--start', start];
+  const span = ['--hours', String(HOURS), '--start', start, '--duplicates', '0.2'];
+  // So many copies that some lie on the other side of a midnight, in another file than their event.
   await pipeline.json(['generate', '--events', String(EVENTS), ...span]);
   await pipeline.runUntilCaughtUp(['--workers', '2']);
   await pipeline.verify();
   const reader = await TableReader.open(t);
   const before = await contents(reader, pipeline);
-  assert.ok(before.events > 0.9 * EVENTS);
+  assert.ok(before.events > 0.7 * EVENTS);
 
   const today = Math.floor(systemAmbient.clock.nowMs() / DAY_MS);
   const [yesterday, dayBefore] = [dateText(today - 1), dateText(today - 2)];

@@ -24,6 +24,7 @@ import {
 } from '../../src/pipeline/progress.ts';
 import { struct } from '../../src/pipeline/types.ts';
 import { type DeltaEnvironment, DeltaTable } from '../../src/storage/delta/delta-table.ts';
+import { computeStats } from '../../src/storage/delta/stats.ts';
 import type { NewFile, ProgressUpdate } from '../../src/storage/delta/transaction.ts';
 import {
   type FsObjectStore,
@@ -57,6 +58,8 @@ export interface FixtureRecord {
   readonly id: string | undefined;
   /** Instead of the JSON of `id`. */
   readonly value?: string;
+  /** Milliseconds after the day's begin; `offset` when absent. */
+  readonly ingestedMs?: number;
 }
 
 export class LakeFixture {
@@ -106,14 +109,14 @@ export class LakeFixture {
     coverage: readonly Coverage[],
     next: Readonly<Record<number, number>>,
   ): Promise<number> {
-    const rows = records.map(({ partition = 0, offset, id, value }) => ({
+    const rows = records.map(({ partition = 0, offset, id, value, ingestedMs = offset }) => ({
       _raw_value:
         value ?? (id === undefined ? 'poison' : JSON.stringify({ id, at: '2026-11-22T00:00:00Z' })),
       _kafka_topic: 'usage',
       _kafka_partition: partition,
       _kafka_offset: BigInt(offset),
       _kafka_timestamp: DAY_MICROS,
-      _ingested_at: DAY_MICROS,
+      _ingested_at: DAY_MICROS + BigInt(ingestedMs) * 1000n,
     }));
     const table = this.tables.bronze;
     const progress = Object.entries(next).map(
@@ -237,7 +240,8 @@ export class LakeFixture {
   ): Promise<number> {
     const partitionColumn = table.snapshot.partitionColumns[0]!;
     const schema = struct(table.snapshot.schema.fields.filter((f) => f.name !== partitionColumn));
-    const bytes = this.codec.encode(columnsFromRows(schema, rows), { compression: 'snappy' });
+    const batch = columnsFromRows(schema, rows);
+    const bytes = this.codec.encode(batch, { compression: 'snappy' });
     const path = `${DATE}/${systemAmbient.ids.id()}.parquet`;
     await this.store.put(`${table.root}/${path}`, bytes);
     const file: NewFile = {
@@ -245,7 +249,7 @@ export class LakeFixture {
       partitionValues: { [partitionColumn]: DATE },
       sizeBytes: bytes.byteLength,
       modifiedMs: 0,
-      stats: JSON.stringify({ numRecords: rows.length }),
+      stats: computeStats(batch),
       ...(options.tags ? { tags: options.tags } : {}),
     };
     const removes = options.replace ? table.snapshot.files().map((live) => live.path) : [];

@@ -10,6 +10,8 @@
  * - DR3 Only records are retried that silver's stream has counted: those of dead letters it covers.
  * - DR4 The ledger's counters move in the silver commit: `retried` by every record that changed, and
  *   what it became by the same number (P6).
+ * - DR5 Of several records of a part with one id, the one that came first is the row (CI3), and parts ascend
+ *   by when their files' first records arrived.
  */
 import { PipelineError } from '../../errors.ts';
 import { movedTotals } from '../../pipeline/ledger/ledger-totals.ts';
@@ -18,7 +20,7 @@ import { DEAD_LETTER_DATE } from '../../pipeline/silver/tables.ts';
 import type { Snapshot } from '../../storage/delta/delta-table.ts';
 import { numRecordsOf } from '../../storage/delta/snapshot.ts';
 import type { LiveFile, NewFile } from '../../storage/delta/transaction.ts';
-import { WHOLE_RANGE } from '../silver-edit/bronze-range.ts';
+import { statsOf, WHOLE_RANGE } from '../silver-edit/bronze-range.ts';
 import type { EditedLake } from '../silver-edit/edited-lake.ts';
 import type { Coordinates } from '../silver-edit/edit-thread.ts';
 import { type EditContent, SilverEdit } from '../silver-edit/silver-edit.ts';
@@ -131,10 +133,12 @@ class Retry {
       silver: await lake.silver.refresh(),
     });
     const { date } = this.#selection;
-    return dead.files().filter(({ path, partitionValues }) => {
+    const files = dead.files().filter(({ path, partitionValues }) => {
       if (this.#done.has(path)) return false;
       return date === undefined || partitionValues[DEAD_LETTER_DATE] === date;
     });
+    // DR5
+    return byArrival(files);
   }
 
   /** @returns false when the files are not the table's any more */
@@ -239,6 +243,16 @@ class Retry {
       ],
     };
   }
+}
+
+function byArrival(files: readonly LiveFile[]): LiveFile[] {
+  const firsts = new Map(
+    files.map((file) => [file, String(statsOf(file).minValues?.['_kafka_timestamp'])]),
+  );
+  return files.toSorted((a, b) => {
+    const [x, y] = [firsts.get(a)!, firsts.get(b)!];
+    return x < y ? -1 : x > y ? 1 : 0;
+  });
 }
 
 function partsOf(files: readonly LiveFile[], partRows: number): readonly LiveFile[][] {

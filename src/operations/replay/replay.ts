@@ -9,6 +9,7 @@
  *   taken out goes down. Once all records were looked at, what is still out has a copy in its place.
  * - RP3 Memory grows with a part's ids, not with the range or the table; each part is a commit, so
  *   that a replay which was interrupted finds the earlier parts in silver.
+ * - RP4 Of several records with an id that silver lacks, the one is put back that came first (CI3, PT2).
  */
 import type { EncodedSilverFile } from '../../actors/silver-writer/silver-encoder.ts';
 import { ledgerTotals, movedTotals } from '../../pipeline/ledger/ledger-totals.ts';
@@ -20,9 +21,10 @@ import { type BronzeRange, datesOfRange, WHOLE_RANGE } from '../silver-edit/bron
 import type { DateTotal } from '../silver-edit/date-totals.ts';
 import type { EditedLake, TableFile } from '../silver-edit/edited-lake.ts';
 import { SilverEdit } from '../silver-edit/silver-edit.ts';
+import { partsOf, type ReplayPart } from './replay-parts.ts';
 
-/** Ids of one part; 50 bytes each. */
-const PART_IDS = 2_000_000;
+/** Rows of one part; 100 bytes for each that has another id. */
+const PART_ROWS = 2_000_000;
 
 /** What a replay did, or would do. */
 export interface ReplayReport {
@@ -46,8 +48,8 @@ export async function replay(
   range: BronzeRange,
   options: {
     readonly dryRun: boolean;
-    /** Ids of one part; for tests. */
-    readonly partIds?: number;
+    /** Rows of one part; for tests. */
+    readonly partRows?: number;
   },
 ): Promise<ReplayReport> {
   const edit = new SilverEdit(lake, { range, dryRun: options.dryRun });
@@ -56,7 +58,7 @@ export async function replay(
     const files = await lake.coveredFiles(silver, range);
     // RP1: letters are committed before silver covers their records, so these are of all of `files`.
     await skipDeadLetters(edit, range);
-    const run = new Replay(edit, files, { partIds: PART_IDS, ...options });
+    const run = new Replay(edit, files, { partRows: PART_ROWS, ...options });
     const report = await run.run();
     if (!options.dryRun) await run.settle(silver);
     return report;
@@ -82,8 +84,8 @@ async function skipDeadLetters({ lake, thread }: SilverEdit, range: BronzeRange)
 class Replay {
   readonly #edit: SilverEdit;
   readonly #files: readonly TableFile[];
+  readonly #parts: readonly ReplayPart[];
   readonly #dryRun: boolean;
-  readonly #partIds: number;
   readonly #rowsAll: number;
   readonly #addedByDate: Record<string, number> = {};
   readonly #versions: number[] = [];
@@ -94,23 +96,21 @@ class Replay {
   constructor(
     edit: SilverEdit,
     files: readonly TableFile[],
-    options: { readonly dryRun: boolean; readonly partIds: number },
+    options: { readonly dryRun: boolean; readonly partRows: number },
   ) {
     this.#edit = edit;
     this.#files = files;
+    this.#parts = partsOf(files, options.partRows);
     this.#dryRun = options.dryRun;
-    this.#partIds = options.partIds;
-    this.#rowsAll = files.reduce((sum, { file }) => sum + (numRecordsOf(file.stats) ?? 0), 0);
+    this.#rowsAll = this.#parts
+      .flatMap((part) => part.files)
+      .reduce((sum, { file }) => sum + (numRecordsOf(file.stats) ?? 0), 0);
   }
 
   async run(): Promise<ReplayReport> {
-    for (let next = 0; next < this.#files.length; ) {
+    for (const part of this.#parts) {
       await this.#edit.begin('kept');
-      const first = next;
-      for (let ids = 0; next < this.#files.length && ids < this.#partIds; next++) {
-        ids = await this.#collect(this.#files[next]!);
-      }
-      const part = this.#files.slice(first, next);
+      await this.#collect(part);
       await (this.#dryRun ? this.#countMissing(part) : this.#addMissing(part));
     }
     const totals = this.#dryRun
@@ -126,19 +126,21 @@ class Replay {
     };
   }
 
-  async #collect({ key, file }: TableFile): Promise<number> {
+  async #collect({ span, files }: ReplayPart): Promise<void> {
     const { lake, thread } = this.#edit;
     const { onProgress } = lake.context;
-    lake.checkStopped();
-    const { rows, unseen, ids } = await thread.call('collect', { parquet: await lake.read(key) });
-    this.#bronzeRows += rows;
-    this.#rowsUnseen += unseen;
-    this.#rowsRead += numRecordsOf(file.stats) ?? rows;
-    onProgress('looking for missing rows', this.#rowsRead, this.#rowsAll);
-    return ids;
+    for (const { key, file } of files) {
+      lake.checkStopped();
+      const parquet = await lake.read(key);
+      const { rows, unseen } = await thread.call('collect', { parquet, span });
+      this.#bronzeRows += rows;
+      this.#rowsUnseen += unseen;
+      this.#rowsRead += numRecordsOf(file.stats) ?? rows;
+      onProgress('looking for missing rows', this.#rowsRead, this.#rowsAll);
+    }
   }
 
-  async #countMissing(part: readonly TableFile[]): Promise<void> {
+  async #countMissing(part: ReplayPart): Promise<void> {
     const { lake, thread } = this.#edit;
     await this.#edit.probe(await lake.silver.refresh());
     if ((await thread.call('probeEarlierParts', {})) === 0) return;
@@ -148,7 +150,7 @@ class Replay {
     this.#count(derived);
   }
 
-  async #addMissing(part: readonly TableFile[]): Promise<void> {
+  async #addMissing(part: ReplayPart): Promise<void> {
     const { thread } = this.#edit;
     let derived: Derived | undefined;
     const version = await this.#edit.commit({
@@ -219,16 +221,16 @@ class Replay {
     }
   }
 
-  async #derive(part: readonly TableFile[]): Promise<Derived> {
+  async #derive({ span, files }: ReplayPart): Promise<Derived> {
     const { lake, thread } = this.#edit;
     const adds: NewFile[] = [];
     const rowsByDate: Record<string, number> = {};
-    const store = async (files: readonly EncodedSilverFile[]): Promise<void> => {
-      for (const file of files) adds.push(await this.#edit.storeFile(file));
+    const store = async (encoded: readonly EncodedSilverFile[]): Promise<void> => {
+      for (const file of encoded) adds.push(await this.#edit.storeFile(file));
     };
-    for (const { key } of part) {
+    for (const { key } of files) {
       lake.checkStopped();
-      const rows = await thread.call('lacking', { parquet: await lake.read(key) });
+      const rows = await thread.call('lacking', { parquet: await lake.read(key), span });
       for (const [date, count] of Object.entries(rows.rowsByDate)) {
         rowsByDate[date] = (rowsByDate[date] ?? 0) + count;
       }

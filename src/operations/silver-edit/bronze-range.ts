@@ -22,6 +22,14 @@ export interface BronzeRange {
   readonly startingOffsets: ReadonlyMap<number, bigint> | undefined;
 }
 
+/** Times of ingestion, in microseconds since the epoch; undefined: open on that side. */
+export interface IngestionSpan {
+  /** Inclusive. */
+  readonly fromMicros: bigint | undefined;
+  /** Exclusive. */
+  readonly toMicros: bigint | undefined;
+}
+
 /** Every row. */
 export const WHOLE_RANGE: BronzeRange = {
   fromMicros: undefined,
@@ -68,11 +76,16 @@ export function parseRange(given: {
 function parseInstant(option: string, text: string): bigint {
   const days = daysOfDate(text);
   if (days !== undefined) return BigInt(days) * MICROS_PER_DAY;
+  const micros = instantMicros(text);
+  if (micros !== undefined) return micros;
+  throw usage(`${option} takes a date or an RFC 3339 time; "${text}" is none.`);
+}
+
+/** An RFC 3339 time in microseconds since the epoch; undefined when it is none. */
+function instantMicros(text: string): bigint | undefined {
   const parser = new InstantParser();
   const bytes = new TextEncoder().encode(text);
-  if (!parser.parseRfc3339(bytes, 0, bytes.length)) {
-    throw usage(`${option} takes a date or an RFC 3339 time; "${text}" is none.`);
-  }
+  if (!parser.parseRfc3339(bytes, 0, bytes.length)) return undefined;
   return (BigInt(parser.high) << 32n) | BigInt(parser.low >>> 0);
 }
 
@@ -127,6 +140,24 @@ export function statsOf(file: LiveFile): Stats {
   } catch {
     return {};
   }
+}
+
+/**
+ * When the rows of a bronze file were ingested, both bounds inclusive; open where the log states nothing
+ * (BR1).
+ */
+export function ingestionOf(file: LiveFile): {
+  readonly firstMicros: bigint | undefined;
+  readonly lastMicros: bigint | undefined;
+} {
+  const { minValues, maxValues } = statsOf(file);
+  const microsIn = (values: Stats['minValues']): bigint | undefined => {
+    const time = values?.['_ingested_at'];
+    return typeof time === 'string' ? instantMicros(time) : undefined;
+  };
+  const last = microsIn(maxValues);
+  // Statistics of other writers may be cut to milliseconds.
+  return { firstMicros: microsIn(minValues), lastMicros: last === undefined ? last : last + 999n };
 }
 
 /** Whether a bronze file may hold rows of the range (BR1). */
@@ -186,6 +217,19 @@ export function rowsInRange(batch: ColumnBatch, range: BronzeRange): number[] {
       const first = startingOffsets.get(partitions[row]!);
       if (first === undefined || offsets[row]! < first) continue;
     }
+    rows.push(row);
+  }
+  return rows;
+}
+
+/** The rows of a bronze batch that were ingested in the span. */
+export function rowsInSpan(batch: ColumnBatch, { fromMicros, toMicros }: IngestionSpan): number[] {
+  const times = columnOf(batch, '_ingested_at')!.values as BigInt64Array;
+  const rows: number[] = [];
+  for (let row = 0; row < batch.length; row++) {
+    const micros = times[row]!;
+    if (fromMicros !== undefined && micros < fromMicros) continue;
+    if (toMicros !== undefined && micros >= toMicros) continue;
     rows.push(row);
   }
   return rows;

@@ -26,7 +26,13 @@ import {
   SilverEncoder,
 } from '../../actors/silver-writer/silver-encoder.ts';
 import { createParquetCodec } from '../../storage/parquet/parquet-wasm-codec.ts';
-import { type BronzeRange, rowsInRange, takeRows } from './bronze-range.ts';
+import {
+  type BronzeRange,
+  type IngestionSpan,
+  rowsInRange,
+  rowsInSpan,
+  takeRows,
+} from './bronze-range.ts';
 import { CandidateIds } from './candidate-ids.ts';
 import { CoordinateSet } from './coordinate-set.ts';
 import { type DateTotal, DateTotals } from './date-totals.ts';
@@ -148,16 +154,18 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
     },
 
     /**
-     * Remembers the ids of a bronze file's rows in the range. `unseen` counts the rows without one: they
-     * are outside the range, or no events under this schema.
+     * Remembers the ids of a bronze file's rows in the span and the range. `unseen` counts the rows of the
+     * span without one: they are outside the range, or no events under this schema.
      */
     async collect(call: {
       readonly parquet: Uint8Array;
-    }): Promise<{ readonly rows: number; readonly unseen: number; readonly ids: number }> {
-      const { batch, outside } = rangeOf(call.parquet);
+      readonly span: IngestionSpan;
+    }): Promise<{ readonly rows: number; readonly unseen: number }> {
+      const { batch, outside } = wantedRows(call);
+      candidates.readFrom(batch, '_ingested_at');
       const { dead } = await candidateDeriver.derive([{ bronzeVersion: 0, batch }]);
       const unseen = dead.reduce((sum, one) => sum + one.batch.length, outside);
-      return { rows: batch.length, unseen, ids: candidates.size };
+      return { rows: batch.length, unseen };
     },
 
     /** Marks the ids of silver files as there. @returns how many collected ids were not found so far */
@@ -185,10 +193,14 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
       pendingRows = 0;
     },
 
-    /** The rows of a bronze file that silver lacks. */
-    async lacking(call: { readonly parquet: Uint8Array }): Promise<Transferring<EditedRows>> {
+    /** The rows of a bronze file that `collect` saw and that silver lacks. */
+    async lacking(call: {
+      readonly parquet: Uint8Array;
+      readonly span: IngestionSpan;
+    }): Promise<Transferring<EditedRows>> {
       candidates.phase = 'decide';
-      const { batch } = rangeOf(call.parquet);
+      const { batch } = wantedRows(call);
+      candidates.readFrom(batch, '_ingested_at');
       const result = await candidateDeriver.derive([{ bronzeVersion: 0, batch }]);
       if (data.dryRun) wouldBeThere.push(...result.silver.map(({ fingerprints }) => fingerprints));
       return edited(result.silver);
@@ -279,6 +291,7 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
       readonly flag: string | undefined;
     }): Promise<{ readonly rows: number; readonly ids: number }> {
       const batch = deadRows(call.parquet, call.flag);
+      candidates.readFrom(batch, '_kafka_timestamp');
       await candidateDeriver.derive([{ bronzeVersion: 0, batch }]);
       return { rows: batch.length, ids: candidates.size };
     },
@@ -290,6 +303,7 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
     }): Promise<Transferring<RetriedRows>> {
       candidates.phase = 'decide';
       const batch = deadRows(call.parquet, call.flag);
+      candidates.readFrom(batch, '_kafka_timestamp');
       const result = await candidateDeriver.derive([{ bronzeVersion: 0, batch }]);
       const outcome = settle(batch, result);
       const { value, transfer } = edited(result.silver);
@@ -325,9 +339,13 @@ export function createEditThreadApi(data: EditThreadData, codec = createParquetC
     },
   };
 
-  /** Rows of a bronze file that the operation is about, and how many are outside its range. */
-  function rangeOf(parquet: Uint8Array): { readonly batch: ColumnBatch; readonly outside: number } {
-    const batch = codec.decode(parquet, bronzeFileSchema());
+  /** Rows of a span that the operation is about, and how many are outside its range. */
+  function wantedRows(call: { readonly parquet: Uint8Array; readonly span: IngestionSpan }): {
+    readonly batch: ColumnBatch;
+    readonly outside: number;
+  } {
+    const all = codec.decode(call.parquet, bronzeFileSchema());
+    const batch = takeRows(all, rowsInSpan(all, call.span));
     const partitions = columnOf(batch, '_kafka_partition')!.values as Int32Array;
     const offsets = columnOf(batch, '_kafka_offset')!.values as BigInt64Array;
     const inRange = rowsInRange(batch, data.range);

@@ -16,7 +16,7 @@ import { schemaMisfit } from '../../storage/delta/schema-json.ts';
 import type { LiveFile } from '../../storage/delta/transaction.ts';
 import type { ObjectStore } from '../../storage/object-store/object-store.ts';
 import type { LakeCatalog } from '../../storage/query/lake-catalog.ts';
-import { type BronzeRange, mayHoldRange, statsOf } from './bronze-range.ts';
+import { type BronzeRange, mayHoldRange } from './bronze-range.ts';
 
 /** What an operation works with. */
 export interface OperationContext {
@@ -107,8 +107,8 @@ export class EditedLake {
   }
 
   /**
-   * Bronze files that all buckets of a silver snapshot cover and that may hold rows of the range, the archive's included,
-   * in the order in which their records came.
+   * Bronze files that all buckets of a silver snapshot cover and that may hold rows of the range, the
+   * archive's included, in no order.
    */
   async coveredFiles(silver: Snapshot, range: BronzeRange): Promise<readonly TableFile[]> {
     const covered = this.coveredBy(silver);
@@ -117,8 +117,8 @@ export class EditedLake {
   }
 
   /**
-   * The newest bronze files of the dates, the archive's included, in the order in which their records
-   * came: a row of silver has its record there, however far the slowest bucket is.
+   * The newest bronze files of the dates, the archive's included, in no order: a row of silver has its
+   * record there, however far the slowest bucket is.
    */
   async filesOfDates(dates: ReadonlySet<string>): Promise<readonly TableFile[]> {
     return this.#recordFiles(await this.bronze.refresh(), ({ partitionValues }) => {
@@ -143,14 +143,7 @@ export class EditedLake {
     };
     if (bronze) add(this.bronze.root, bronze);
     if (this.archive) add(this.archive.root, await this.archive.refresh());
-    // The first copy of an event stays: batches were ingested in the order of their offsets.
-    const ingestedAt = new Map(
-      files.map((one) => {
-        const text = statsOf(one.file).minValues?.['_ingested_at'];
-        return [one, typeof text === 'string' ? text : ''];
-      }),
-    );
-    return files.sort((a, b) => (ingestedAt.get(a)! < ingestedAt.get(b)! ? -1 : 1));
+    return files;
   }
 
   /** @throws PipelineError unavailable TM_STOPPED when the user asked to stop */

@@ -23,10 +23,17 @@ export interface DedupIndex {
    * @param fingerprints FINGERPRINT_WORDS words per row
    * @param rows how many rows
    * @param verdicts receives ID_NEW, ID_DUPLICATE or ID_CONFLICT per row
+   * @param batchRows where each row lies in the bronze batch, for an index that goes by coordinates;
+   *   absent when rows are looked up once more, which inserts nothing
    * @throws PipelineError unavailable when the index cannot be read; the caller then abandons the
    *   rows
    */
-  lookupOrInsert(fingerprints: Uint32Array, rows: number, verdicts: Uint8Array): Promise<void>;
+  lookupOrInsert(
+    fingerprints: Uint32Array,
+    rows: number,
+    verdicts: Uint8Array,
+    batchRows?: Int32Array,
+  ): Promise<void>;
 }
 
 /** Shards grow one at a time, so that no single insert moves more than one of them. */

@@ -71,8 +71,9 @@ export class SilverDeriver {
   readonly #sourceRows: Int32Array;
   readonly #dates: Int32Array;
   readonly #future: Uint8Array;
-  /** Slots whose rows are valid, in order, and what the index says of each. */
+  /** Slots whose rows are valid, in order, with their bronze rows, and what the index says of each. */
   readonly #valid: Int32Array;
+  readonly #validRows: Int32Array;
   readonly #verdicts: Uint8Array;
   readonly #lookups: Uint32Array;
   readonly #otherPayloads: OtherPayloads;
@@ -93,6 +94,7 @@ export class SilverDeriver {
     this.#dates = new Int32Array(rowsMax);
     this.#future = new Uint8Array(rowsMax);
     this.#valid = new Int32Array(rowsMax);
+    this.#validRows = new Int32Array(rowsMax);
     this.#verdicts = new Uint8Array(rowsMax);
     this.#lookups = new Uint32Array(rowsMax * FINGERPRINT_WORDS);
     this.#otherPayloads = new OtherPayloads(options.otherEvents ?? []);
@@ -151,7 +153,7 @@ export class SilverDeriver {
       this.#stage.decodeFields();
       this.#measureArrival(input);
       const valid = this.#collectValid(input, letters, counts);
-      await this.#index.lookupOrInsert(this.#lookups, valid, this.#verdicts);
+      await this.#index.lookupOrInsert(this.#lookups, valid, this.#verdicts, this.#validRows);
       await this.#reconsider(input, valid);
       this.#settle(input, valid, letters, counts, run);
     }
@@ -249,6 +251,7 @@ export class SilverDeriver {
       fingerprints[from + 5] = payload[2 * slot + 1]!;
       const to = valid * FINGERPRINT_WORDS;
       for (let i = 0; i < FINGERPRINT_WORDS; i++) this.#lookups[to + i] = fingerprints[from + i]!;
+      this.#validRows[valid] = this.#sourceRows[slot]!;
       this.#valid[valid++] = slot;
     }
     return valid;

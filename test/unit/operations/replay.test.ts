@@ -11,8 +11,10 @@ import { statedEvidence } from '../../../src/operations/ledger/statements.ts';
 import { rebuild } from '../../../src/operations/replay/rebuild.ts';
 import { replay } from '../../../src/operations/replay/replay.ts';
 import { parseRange, WHOLE_RANGE } from '../../../src/operations/silver-edit/bronze-range.ts';
+import { rowsFromColumns } from '../../../src/pipeline/column-builder.ts';
 import { buildLedger } from '../../../src/pipeline/ledger/ledger.ts';
 import { silverAppId } from '../../../src/pipeline/progress.ts';
+import { field, struct } from '../../../src/pipeline/types.ts';
 import { DeltaTable } from '../../../src/storage/delta/delta-table.ts';
 import { openEditedLake } from '../../support/lake-operations.ts';
 import { covers, DAY_MICROS, LakeFixture } from '../../support/lake-fixture.ts';
@@ -139,8 +141,46 @@ test('a dry run counts each lost event and each date once, in however many parts
   assert.deepEqual(whole.addedByDate, { '2026-11-22': 2 });
   const total = (n: bigint) => [{ aggregate: 'hourly', date: '2026-11-22', values: { n } }];
   assert.deepEqual(whole.totals, { before: total(1n), after: total(3n) });
-  const inParts = await replay(lake, WHOLE_RANGE, { dryRun: true, partIds: 1 });
+  const inParts = await replay(lake, WHOLE_RANGE, { dryRun: true, partRows: 1 });
   assert.deepEqual(inParts, whole);
+});
+
+/** Offsets of silver's rows, in order. */
+async function offsetsInSilver({ tables, store, codec }: LakeFixture): Promise<number[]> {
+  const { root } = tables.silver;
+  const schema = struct([field('_kafka_offset', 'long')]);
+  const offsets: number[] = [];
+  for (const { path } of (await tables.silver.refresh()).files()) {
+    const batch = codec.decode((await store.get(`${root}/${path}`))!, schema);
+    offsets.push(...rowsFromColumns(batch).map((row) => Number(row['_kafka_offset'])));
+  }
+  return offsets.sort((a, b) => a - b);
+}
+
+test('the record that came first is put back, whatever files its copies lie in (RP4)', async (t) => {
+  for (const partRows of [1, 2, 100]) {
+    const fixture = await LakeFixture.open(t);
+    // What a commit over midnight leaves: two files of one time, here the later date's first.
+    await fixture.bronze([{ offset: 1, id: 'a', ingestedMs: 5 }], [covers(0, 2)], { 0: 2 });
+    await fixture.bronze([{ offset: 0, id: 'a', ingestedMs: 5 }], [], {});
+    // What compaction leaves: one file spans another.
+    const spanning = [
+      { offset: 2, id: 'b', ingestedMs: 6 },
+      { offset: 5, id: 'c', ingestedMs: 9 },
+    ];
+    await fixture.bronze(spanning, [covers(2, 6)], { 0: 6 });
+    const spanned = [
+      { offset: 3, id: 'c', ingestedMs: 7 },
+      { offset: 4, id: 'b', ingestedMs: 8 },
+    ];
+    await fixture.bronze(spanned, [], {});
+    await fixture.silver([], 4, {});
+    const lake = await openEditedLake(t, fixture.config);
+    const { added, bronzeRows } = await replay(lake, WHOLE_RANGE, { dryRun: false, partRows });
+    assert.deepEqual([added, bronzeRows], [3, 6]);
+    assert.deepEqual(await offsetsInSilver(fixture), [0, 2, 3]);
+    assert.deepEqual((await replay(lake, WHOLE_RANGE, REPLAY)).versions, []);
+  }
 });
 
 test('an edit that the stream overtakes looks again at what silver has (SE2)', async (t) => {
@@ -184,21 +224,39 @@ test('a commit of unknown fate is told with what to do about it', async (t) => {
   assert.match(commitFailed(lake.silver, fenced).message, /another program .* nothing is lost/);
 });
 
-test('a retry that begins anew counts what it looked at once', async (t) => {
-  const { fixture, lake } = await streamedLake(t);
-  const { deadLetter } = fixture.tables;
-  const valid = JSON.stringify({ id: 'b', at: '2026-11-22T00:00:00Z' });
-  const letter = (offset: number, value: string) => ({
+/** A row of the dead letters; their Kafka timestamps ascend with their offsets. */
+function letter(offset: number, value: string) {
+  return {
     _raw_value: value,
     _kafka_topic: 'usage',
     _kafka_partition: 0,
     _kafka_offset: BigInt(offset),
-    _kafka_timestamp: DAY_MICROS,
+    _kafka_timestamp: DAY_MICROS + BigInt(offset) * 1000n,
     _quality_flags: ['missing_field'],
-  });
-  const options = { progress: [], lineage: { stage: 'dead-letter' } };
-  await fixture.commit(deadLetter, [letter(1, valid), letter(2, 'poison')], options);
-  await fixture.commit(deadLetter, [letter(3, 'poison')], options);
+  };
+}
+
+const LETTERS = { progress: [], lineage: { stage: 'dead-letter' } };
+const VALID = JSON.stringify({ id: 'b', at: '2026-11-22T00:00:00Z' });
+
+test('of letters with one id the one that came first becomes the row (DR5)', async (t) => {
+  for (const partRows of [1, 100]) {
+    const { fixture, lake } = await streamedLake(t);
+    const { deadLetter } = fixture.tables;
+    await fixture.commit(deadLetter, [letter(4, VALID), letter(2, VALID)], LETTERS);
+    await fixture.commit(deadLetter, [letter(1, VALID), letter(3, 'poison')], LETTERS);
+    const all = { flag: undefined, date: undefined, dryRun: false };
+    const { silverRows, duplicates, unchanged } = await retryDeadLetters(lake, all, partRows);
+    assert.deepEqual([silverRows, duplicates, unchanged], [1, 2, 1]);
+    assert.deepEqual(await offsetsInSilver(fixture), [0, 1]);
+  }
+});
+
+test('a retry that begins anew counts what it looked at once', async (t) => {
+  const { fixture, lake } = await streamedLake(t);
+  const { deadLetter } = fixture.tables;
+  await fixture.commit(deadLetter, [letter(1, VALID), letter(2, 'poison')], LETTERS);
+  await fixture.commit(deadLetter, [letter(3, 'poison')], LETTERS);
   const [, last] = (await deadLetter.refresh()).files();
   const commit = lake.silver.commit.bind(lake.silver);
   lake.silver.commit = async (request) => {
