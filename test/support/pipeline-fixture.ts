@@ -72,7 +72,7 @@ export class PipelineFixture {
     this.folder = folder;
     this.topic = given.topic;
     this.#definition = definition;
-    this.#environment = given.environment ?? {};
+    this.#environment = { XDG_CACHE_HOME: join(folder, 'cache'), ...given.environment };
     this.file = join(folder, 'pipeline.yaml');
     const text = stringify(definition);
     writeFileSync(this.file, text);

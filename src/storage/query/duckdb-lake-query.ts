@@ -28,7 +28,7 @@ import type {
   QueriedTables,
   QueryResult,
 } from './lake-query.ts';
-import { ObjectDiskCache } from './object-disk-cache.ts';
+import { type CacheBounds, ObjectDiskCache } from './object-disk-cache.ts';
 import { literalPath, sqlName, sqlText, tableViewSql } from './table-view-sql.ts';
 
 export interface DuckDbOptions {
@@ -36,12 +36,13 @@ export interface DuckDbOptions {
   readonly ambient: Ambient;
   /** Copies of remote objects; not used when the store has local files. */
   readonly cacheFolder: string;
-  readonly cacheBytesMax?: number;
+  readonly cacheBounds?: CacheBounds;
   readonly memoryBytesMax?: number;
   readonly threads?: number;
 }
 
 const GIB = 2 ** 30;
+const CACHE_BOUNDS: CacheBounds = { bytes: 4 * GIB, files: 16_384 };
 const COMMENTS = String.raw`(?:\s|--[^\n]*\n|/\*[\s\S]*?\*/)*`;
 const QUERY = 'select|with|from|values|table|pivot|unpivot';
 /** EXPLAIN ANALYZE runs what it explains, so that must be a query too. */
@@ -80,13 +81,13 @@ export class DuckDbLakeQuery implements LakeQuery {
   }
 
   static async open(options: DuckDbOptions): Promise<DuckDbLakeQuery> {
-    const { store, ambient, cacheFolder, cacheBytesMax = 4 * GIB } = options;
+    const { store, ambient, cacheFolder, cacheBounds = CACHE_BOUNDS } = options;
     const { memoryBytesMax = GIB, threads = 2 } = options;
     const cache = new ObjectDiskCache({
       store,
       ambient,
       folder: cacheFolder,
-      bytesMax: cacheBytesMax,
+      bounds: cacheBounds,
     });
     const spillFolder = await mkdtemp(join(tmpdir(), 'tidemark-sql-'));
     const instance = await DuckDBInstance.create(':memory:', {

@@ -1,13 +1,15 @@
 /**
- * Objects of a remote store as local files, for engines that read files. Bounded: what was used
- * longest ago goes first.
+ * Objects of a remote store as local files, for engines that read files. Bounded in bytes and in files:
+ * what was used longest ago goes first.
  *
  * Invariants:
  * K1 only immutable objects are cached (Delta data files are uniquely named, never overwritten), so
  *    that a file found here is the object;
  * K2 a file under its final name is complete: it was renamed there after all its bytes were written;
  * K3 files that a query holds are not evicted; a query that needs more than the bound exceeds it while
- *    it runs.
+ *    it runs;
+ * K4 looking through the folder costs with the files in it, so it is done only after objects were brought:
+ *    the first time, and then whenever they came to a share of a bound.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
@@ -21,26 +23,41 @@ export interface CachedObject {
   readonly sizeBytes: number;
 }
 
+/** What is kept when no query holds it. */
+export interface CacheBounds {
+  readonly bytes: number;
+  readonly files: number;
+}
+
 /** Downloads side by side. */
 const CONCURRENCY = 8;
+/** Files looked at side by side. */
+const LOOKS = 64;
+/** The folder is looked through whenever this share of a bound was brought (K4). */
+const SHARE = 1 / 16;
+/** What a process that ended left half written goes after this time. */
+const PARTIAL_MS = 3_600_000;
 
 export class ObjectDiskCache {
   readonly folder: string;
   readonly #store: ObjectStore;
   readonly #ambient: Ambient;
-  readonly #bytesMax: number;
+  readonly #bounds: CacheBounds;
+  /** Since the folder was looked through. */
+  #brought = { bytes: 0, files: 0 };
+  #wasLooked = false;
   readonly #held = new Map<string, number>();
 
   constructor(options: {
     readonly store: ObjectStore;
     readonly ambient: Ambient;
     readonly folder: string;
-    readonly bytesMax: number;
+    readonly bounds: CacheBounds;
   }) {
     this.#store = options.store;
     this.#ambient = options.ambient;
     this.folder = options.folder;
-    this.#bytesMax = options.bytesMax;
+    this.#bounds = options.bounds;
   }
 
   /** Where the object is, or will be once `hold` returned. */
@@ -96,6 +113,8 @@ export class ObjectDiskCache {
     try {
       await writeFile(partial, bytes);
       await rename(partial, path);
+      this.#brought.bytes += sizeBytes;
+      this.#brought.files++;
     } catch (cause) {
       await rm(partial, { force: true });
       const full = (cause as NodeJS.ErrnoException).code === 'ENOSPC';
@@ -108,21 +127,55 @@ export class ObjectDiskCache {
     }
   }
 
-  /** K3 */
+  /** K4 */
+  #isLookDue(): boolean {
+    const { bytes, files } = this.#brought;
+    if (!this.#wasLooked) return files > 0;
+    return bytes >= SHARE * this.#bounds.bytes || files >= SHARE * this.#bounds.files;
+  }
+
   async #evict(): Promise<void> {
-    const files: { readonly path: string; readonly size: number; readonly usedMs: number }[] = [];
-    for (const name of await readdir(this.folder)) {
-      if (!name.endsWith('.object')) continue;
-      const path = join(this.folder, name);
-      const info = await stat(path).catch(() => undefined);
-      if (info) files.push({ path, size: info.size, usedMs: info.mtimeMs });
-    }
-    let total = files.reduce((sum, file) => sum + file.size, 0);
+    if (!this.#isLookDue()) return;
+    this.#wasLooked = true;
+    this.#brought = { bytes: 0, files: 0 };
+    const files = await this.#files();
+    let count = files.length;
+    let bytes = files.reduce((sum, { size }) => sum + size, 0);
     for (const { path, size } of files.sort((a, b) => a.usedMs - b.usedMs)) {
-      if (total <= this.#bytesMax) return;
+      if (bytes <= this.#bounds.bytes && count <= this.#bounds.files) return;
+      // K3
       if (this.#held.has(path)) continue;
       await rm(path, { force: true });
-      total -= size;
+      bytes -= size;
+      count--;
     }
   }
+
+  /** The objects here; half-written ones that nobody finishes go on the way. */
+  async #files(): Promise<CachedFile[]> {
+    const files: CachedFile[] = [];
+    const names = (await readdir(this.folder)).values();
+    const look = async (): Promise<void> => {
+      for (const name of names) {
+        const path = join(this.folder, name);
+        const info = await stat(path).catch(() => undefined);
+        if (!info) continue;
+        if (name.endsWith('.object')) files.push({ path, size: info.size, usedMs: info.mtimeMs });
+        else if (
+          name.endsWith('.partial') &&
+          info.mtimeMs < this.#ambient.clock.nowMs() - PARTIAL_MS
+        ) {
+          await rm(path, { force: true });
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: LOOKS }, look));
+    return files;
+  }
+}
+
+interface CachedFile {
+  readonly path: string;
+  readonly size: number;
+  readonly usedMs: number;
 }
